@@ -15,6 +15,7 @@ mod probe;
 mod process;
 mod servers;
 mod shoppers;
+mod storm;
 
 use crate::shell::{Failure, cargo, release_binary, release_binary_of};
 use std::path::PathBuf;
@@ -79,6 +80,11 @@ pub(crate) fn flood(args: &[&str]) -> Result<(), Failure> {
 /// `cargo xtask bench beside`.
 pub(crate) fn beside(args: &[&str]) -> Result<(), Failure> {
     beside::run(&Options::read(args)?)
+}
+
+/// `cargo xtask bench storm`.
+pub(crate) fn storm(args: &[&str]) -> Result<(), Failure> {
+    storm::run(&Options::read(args)?)
 }
 
 /// `cargo xtask bench notify`.
@@ -146,6 +152,7 @@ struct Programs {
     load: PathBuf,
     crowd: PathBuf,
     flood: PathBuf,
+    browse: PathBuf,
 }
 
 impl Programs {
@@ -156,7 +163,13 @@ impl Programs {
             None => release_binary("floodgate")?,
         };
         let own = |name: &str| release_binary_of("xtask", name);
-        Ok(Self { floodgate, load: own("load")?, crowd: own("crowd")?, flood: own("flood")? })
+        Ok(Self {
+            floodgate,
+            load: own("load")?,
+            crowd: own("crowd")?,
+            flood: own("flood")?,
+            browse: own("browse")?,
+        })
     }
 }
 

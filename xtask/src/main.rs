@@ -41,6 +41,7 @@ cargo xtask bench crowd [--json] [--connections N] [--gates N] [--hold-seconds N
 cargo xtask bench flood [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
                                  shoppers who buy beside a flood of 20 times what the gate can refuse
 cargo xtask bench beside [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
+cargo xtask bench storm [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
                                  shoppers who buy while the sale's events go out, beside a server without messages
 cargo xtask bench notify [--json] [--runs N] [--hold-seconds N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  durable publishes beside NATS JetStream, deliveries to nginx, time to the first attempt
@@ -100,6 +101,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["bench", "flood", rest @ ..] => bench::flood(rest),
         ["bench", "notify", rest @ ..] => bench::notify(rest),
         ["bench", "beside", rest @ ..] => bench::beside(rest),
+        ["bench", "storm", rest @ ..] => bench::storm(rest),
         ["chaos", "sim", rest @ ..] => chaos::sim(rest),
         ["chaos", "mutants"] => chaos::mutants(),
         ["chaos", "sale", rest @ ..] => chaos::sale(rest),

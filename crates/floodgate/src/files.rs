@@ -61,6 +61,13 @@ pub(crate) fn room(limit: u64, wanted: Wanted) -> Room {
     Room { of_shoppers: limit.saturating_sub(room.of_others()).max(1), ..room }
 }
 
+/// How many files a store in a process of its own may have for its connections and databases.
+pub(crate) fn room_of_store(limit: u64) -> usize {
+    /// The files of the process itself, letters, pictures and secrets that are read again.
+    const OF_THE_PROCESS: usize = 64;
+    usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(OF_THE_PROCESS)
+}
+
 /// Has the kernel make its table for `count` open files now, 8 bytes each.
 ///
 /// Otherwise it grows by doubling, and each time every thread that opens a file meanwhile waits

@@ -2,10 +2,9 @@
 //! shop's pages over them, on a listener of their own. A sale waits for none of it: the store takes
 //! its winners from the message service at its own pace, and may be down meanwhile.
 
-use crate::registry::Registry;
 use contracts::{Actor, TopicId, store::ShippingMethod};
 use engines::{chance::SystemChance, clock::Clock, mariadb, sql::Sql, sqlite};
-use notify::parts::Running;
+use ports::{Follows, Ports, Tells};
 use serde::{Deserialize, Serialize, Serializer};
 use std::{
     collections::BTreeSet,
@@ -38,6 +37,7 @@ mod demo;
 mod mail;
 mod messages;
 mod pictures;
+pub(crate) mod ports;
 pub(crate) mod reference;
 mod sale;
 
@@ -317,6 +317,16 @@ pub(crate) struct Signer {
     pub(crate) config: web::config::JwtConfig,
 }
 
+/// What the store stands beside, in this process or in one that it has joined.
+pub(crate) struct Beside {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ports: Ports,
+    /// Where shoppers reach the sale; empty if that is not known.
+    pub(crate) sale_origin: String,
+}
+
 /// The listener, which queues connections until [`Bound::serve`] answers them.
 pub(crate) struct Bound {
     listener: std::net::TcpListener,
@@ -384,28 +394,20 @@ impl From<io::Error> for NotOpen {
 
 impl Bound {
     /// Opens the databases, and serves until `ends`, beside the sales: they do not wait for it.
-    pub(crate) async fn serve(
-        self,
-        registry: Arc<Registry>,
-        messages: watch::Receiver<Option<Arc<Running>>>,
-        sale_origin: String,
-        mut ends: oneshot::Receiver<()>,
-    ) {
+    pub(crate) async fn serve(self, beside: Beside, mut ends: oneshot::Receiver<()>) {
         let Self { listener, address, options } = self;
         let (drain, draining) = watch::channel(false);
         let mut counted = Metrics::default();
         let (kinds, ids) = (reference::all_kinds(), reference::ids());
         let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &ids, &mut counted));
-        let protection = match protect(&options, &registry, &counts, draining) {
+        let protection = match protect(&options, &beside, &counts, draining) {
             Ok(protection) => protection,
             Err(error) => return tracing::error!(%error, "the store is not served"),
         };
         let signer = Arc::new(options.signer);
         let store = loop {
             let opened = Contexts {
-                registry: &registry,
-                messages: &messages,
-                sale_origin: &sale_origin,
+                beside: &beside,
                 address,
                 config: &options.config,
                 demo_stock: options.demo_stock,
@@ -441,14 +443,14 @@ impl Bound {
 
 fn protect(
     options: &Options,
-    registry: &Arc<Registry>,
+    beside: &Beside,
     counts: &Arc<ServerMetrics>,
     draining: watch::Receiver<bool>,
 ) -> io::Result<Arc<Protection>> {
     let open_max = options.config.open_max;
     let connections = ConnectionsConfig { open_max, ..options.connections.clone() };
-    let denied = DenyList::open(registry.dir())?;
-    let clock = registry.clock();
+    let denied = DenyList::open(&beside.data)?;
+    let clock = Arc::clone(&beside.clock);
     let is_demo = options.demo_stock.is_some();
     let pressure = Pressure::new(options.memory.clone(), connections.memory_mark_percent, open_max);
     Ok(Arc::new(Protection {
@@ -541,9 +543,7 @@ fn search_metrics(figures: &catalog::search::Figures, into: &mut Metrics) {
 
 /// What the contexts are made of.
 struct Contexts<'a> {
-    registry: &'a Arc<Registry>,
-    messages: &'a watch::Receiver<Option<Arc<Running>>>,
-    sale_origin: &'a str,
+    beside: &'a Beside,
     /// Of the listener.
     address: SocketAddr,
     config: &'a Config,
@@ -554,11 +554,11 @@ struct Contexts<'a> {
 
 impl Contexts<'_> {
     async fn open(&self) -> Result<Store, NotOpen> {
-        let dir = self.registry.dir().join("store");
-        let clock: Arc<dyn Clock> = self.registry.clock();
+        let Beside { data, clock, ports, sale_origin } = self.beside;
+        let (dir, clock) = (data.join("store"), Arc::clone(clock));
         let is_demo = self.demo_stock.is_some();
         let (databases, secret, mail) = {
-            let (dir, keys) = (dir.clone(), self.registry.dir().join("keys"));
+            let (dir, keys) = (dir.clone(), data.join("keys"));
             let (place, mail) = (self.config.databases.clone(), self.config.mail.clone());
             let opened = tokio::task::spawn_blocking(move || {
                 let secret = web::secret::read_or_create_secret(&keys.join("sandbox.key"), || {
@@ -606,7 +606,7 @@ impl Contexts<'_> {
             clock: Arc::clone(&clock),
             chance: Arc::new(SystemChance),
             catalog: Arc::clone(&catalog) as _,
-            sales: Arc::new(sale::Holds::new(Arc::clone(self.registry) as _)),
+            sales: Arc::clone(&ports.holds),
             payments: Arc::clone(&payments) as _,
             stock: Arc::clone(&stock) as _,
             rules: self.config.rules(),
@@ -627,22 +627,14 @@ impl Contexts<'_> {
             };
             filled.await.map_err(|error| NotOpen { why: error.to_string(), passes: true })?;
         }
-        let posts = |topic: &str| {
-            Arc::new(messages::Told { messages: self.messages.clone(), topic: topic_of(topic) })
-        };
-        let inbox = |name: &str, topic: &str| {
-            Arc::new(messages::Subscribed::new(self.messages.clone(), name, topic_of(topic)))
-        };
+        let posts = |tells| Arc::clone(ports.posts(tells));
+        let inbox = |follows| Arc::clone(ports.inbox(follows));
         let mut webhooks = JoinSet::new();
         webhooks.spawn(Arc::clone(&sandbox).send_webhooks(Arc::clone(&payments)));
         let loops = vec![
-            payments.start(posts(PAYMENTS)),
-            stock.start(posts(STOCK)),
-            orders.start(
-                inbox("store-winners", crate::feed::TOPIC),
-                inbox("store-paid", PAYMENTS),
-                posts(ORDERS),
-            ),
+            payments.start(posts(Tells::Payments)),
+            stock.start(posts(Tells::Stock)),
+            orders.start(inbox(Follows::Winners), inbox(Follows::Paid), posts(Tells::Orders)),
             webhooks,
             accounts.start(),
             catalog.start(),
@@ -654,10 +646,10 @@ impl Contexts<'_> {
             payments: Arc::clone(&payments) as _,
             carts: Arc::clone(&orders) as _,
             stock: Arc::clone(&stock) as _,
-            sales: Arc::new(sale::Views(Arc::clone(self.registry) as _)),
+            sales: Arc::clone(&ports.views),
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             origin: self.words().origin,
-            sale_origin: self.sale_origin.to_owned(),
+            sale_origin: sale_origin.clone(),
             is_demo,
             takes_payments: is_demo || !self.config.payments.is_empty(),
             has_sandbox: self.config.is_sandbox(is_demo),

@@ -41,6 +41,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         BOTH_CORES,
         options.gates.unwrap_or(all.div_ceil(PER_GATE)),
         STOCK,
+        super::servers::no_messages(&programs.floodgate)?,
     )?;
     let passes = gates.passes(ATTEMPTS)?;
     let clients = all.div_ceil(PER_CLIENT);

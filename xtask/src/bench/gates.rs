@@ -2,8 +2,10 @@
 
 use super::{
     TempDir,
+    client::Client,
     process::Running,
     servers::{self, Gate, PATIENCE},
+    shoppers::flat,
 };
 use crate::shell::{Failure, output};
 use serde_json::Value;
@@ -19,19 +21,21 @@ pub(super) struct Gates {
     pub(super) shop: SocketAddr,
     pub(super) attempts_path: String,
     program: PathBuf,
+    api_key: String,
     /// After the processes that write there, so that it is dropped last.
     dir: TempDir,
 }
 
 impl Gates {
     /// Starts a sale of this many units, and this many gates, each with one thread, all on these
-    /// processors.
+    /// processors, with further settings.
     pub(super) fn start(
         program: &Path,
         dir: PathBuf,
         cores: &str,
         gates: usize,
         stock: u64,
+        settings: &str,
     ) -> Result<Self, Failure> {
         let dir = TempDir::at(dir)?;
         let (shop, admin) = (servers::free_address()?, servers::free_address()?);
@@ -44,8 +48,7 @@ impl Gates {
             format!(
                 "[gate]\nshop_listen = \"{shop}\"\nadmin_listen = \"{admin}\"\n\
                  [gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\n\
-                 [gate.connections]\nthreads = 1\nidle_timeout_seconds = 3600\n{}",
-                servers::no_messages(program)?
+                 [gate.connections]\nthreads = 1\nidle_timeout_seconds = 3600\n{settings}"
             ),
         )?;
         let args = ["serve", "--data", &data, "--config", &config];
@@ -72,7 +75,85 @@ impl Gates {
         let document: Value = serde_json::from_str(&document).map_err(|e| Failure(e.to_string()))?;
         let url = document["attempts_url"].as_str().ok_or_else(|| Failure("the sale is not open".into()))?;
         let attempts_path = url[url.find("/api/").unwrap_or(0)..].to_owned();
-        Ok(Self { sale, gates: running, shop, attempts_path, program: program.to_owned(), dir })
+        let (program, api_key) = (program.to_owned(), key.trim().to_owned());
+        Ok(Self { sale, gates: running, shop, attempts_path, program, api_key, dir })
+    }
+
+    /// Starts a store beside them, on these processors.
+    pub(super) fn start_store(&self, cores: &str) -> Result<Running, Failure> {
+        let (data, config) = self.places();
+        let socket = servers::text(&self.dir.0.join("data/gates/socket"));
+        let args = ["serve", "--data", &data, "--config", &config, "--role", "store", "--join", &socket];
+        Running::start(cores, &self.program, &args, &self.log("store"))
+    }
+
+    /// Where a process writes its log.
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.dir.0.join(format!("log-{name}"))
+    }
+
+    /// A client of so many shoppers, each with a token and an address of its own.
+    pub(super) fn crowd(&self, program: &Path, count: usize) -> Result<Client, Failure> {
+        let file = self.dir.0.join("tokens");
+        let shoppers = count.to_string();
+        fs::write(&file, self.floodgate(&["token", "--shopper", "shopper", "--count", &shoppers])?)?;
+        let args = [
+            ("--to", self.shop.to_string()),
+            ("--from", "127.100.0.1".to_owned()),
+            ("--per-address", "1".to_owned()),
+            ("--connections", shoppers.clone()),
+            ("--document", Gate::document_path()),
+            ("--path", self.attempts_path.clone()),
+            ("--credentials", file.to_string_lossy().into_owned()),
+            ("--skip", "0".to_owned()),
+            ("--attempts", shoppers),
+        ];
+        Client::start(program, &flat(&args))
+    }
+
+    /// Waits until the store has so many orders: it looks a few times a second.
+    pub(super) fn wait_for_orders(
+        &self,
+        store: SocketAddr,
+        count: u64,
+        within: Duration,
+    ) -> Result<(), Failure> {
+        let started = Instant::now();
+        loop {
+            let found = self.orders(store)?;
+            if found >= count {
+                return Ok(());
+            }
+            if started.elapsed() > within {
+                return Err(Failure(format!("{found} of {count} winners have an order")));
+            }
+            sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// How many orders the store has.
+    fn orders(&self, store: SocketAddr) -> Result<u64, Failure> {
+        let (mut found, mut before) = (0, String::new());
+        loop {
+            let page = servers::ask(
+                store,
+                &format!(
+                    "GET /api/v1/store/orders?limit=100{before} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\
+                     Authorization: Bearer {}\r\n\r\n",
+                    self.api_key
+                ),
+            )?;
+            let page: Value = serde_json::from_str(&page).map_err(|e| Failure(e.to_string()))?;
+            found += page["orders"].as_array().map_or(0, Vec::len) as u64;
+            match page["next"].as_str() {
+                Some(next) => before = format!("&before={next}"),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    fn places(&self) -> (String, String) {
+        (servers::text(&self.dir.0.join("data")), servers::text(&self.dir.0.join("floodgate.toml")))
     }
 
     /// A file of passes of so many shoppers.
@@ -107,8 +188,7 @@ impl Gates {
     }
 
     fn floodgate(&self, args: &[&str]) -> Result<String, Failure> {
-        let (data, config) =
-            (servers::text(&self.dir.0.join("data")), servers::text(&self.dir.0.join("floodgate.toml")));
+        let (data, config) = self.places();
         output(
             &servers::text(&self.program),
             &[&args[..1], &["--data", &data, "--config", &config], &args[1..]].concat(),

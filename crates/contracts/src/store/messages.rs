@@ -1,10 +1,11 @@
 //! How the contexts of the store get what others tell, and tell it: through the message service.
 
 use super::Asked;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// An event that was taken, to be settled within its lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pulled {
     pub receipt: Receipt,
     /// A CloudEvent in the JSON format.
@@ -12,14 +13,14 @@ pub struct Pulled {
 }
 
 /// Which event was taken, and which attempt at it this is, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Receipt {
     pub number: u64,
     pub attempt: u32,
 }
 
 /// How the work on an event ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ended {
     Done,
     /// It cannot be done as it is. It comes again some times, later and later, and then waits for

@@ -48,7 +48,7 @@ use std::{fmt, pin::Pin};
 pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Why a context of the store did not do what it was asked, by what the caller can do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum StoreError {
     /// What was sent is wrong, and stays so.
     Invalid(String),

@@ -210,7 +210,7 @@ pub trait Orders: Send + Sync {
 }
 
 /// What a sale said to a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SaleDecision {
     /// The units are the shopper's.
     Confirmed,
@@ -218,8 +218,7 @@ pub enum SaleDecision {
     Refund,
 }
 
-/// What orders ask of a sale; `floodgate` wires the sale, or the operators' API of another process,
-/// into it.
+/// What orders ask of a sale; `floodgate` wires the sales into it, of this process or of another.
 pub trait SaleHolds: Send + Sync {
     /// The hold was paid. Saying it again is safe, and gets the same answer.
     fn confirm(&self, hold: HoldRef, payment: PaymentId) -> Asked<'_, SaleDecision>;

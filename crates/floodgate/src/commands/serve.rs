@@ -35,12 +35,12 @@ pub(crate) struct Args {
     /// Units of each of the demo's items [default: 100]
     #[arg(long, value_name = "N", requires = "demo")]
     demo_stock: Option<u64>,
-    /// What this process is: all; the sales and the operators' listener, for gates that join; or
-    /// such a gate
+    /// What this process is: all; the sales, the message service and the operators' listener, for
+    /// gates and stores that join; such a gate; or such a store
     #[arg(long, value_enum, default_value = "all")]
     role: Role,
     /// The socket of the process with the sales: gates/socket in its data directory
-    #[arg(long, value_name = "SOCKET", required_if_eq("role", "gate"), conflicts_with = "demo")]
+    #[arg(long, value_name = "SOCKET", required_if_eq_any([("role", "gate"), ("role", "store")]), conflicts_with = "demo")]
     join: Option<PathBuf>,
     /// Where health, metrics and refusals of a gate are read [default: a free port of 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", requires = "join")]
@@ -53,6 +53,7 @@ enum Role {
     All,
     Sale,
     Gate,
+    Store,
 }
 
 const DEMO: &str = "demo";
@@ -65,8 +66,9 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     start_logging(&context);
     match (args.role, &args.join) {
         (Role::Gate, Some(socket)) => return run_gate(&context, args, socket),
+        (Role::Store, Some(socket)) => return run_store(&context, socket),
         (Role::All | Role::Sale, Some(_)) => {
-            return Err("--join is for a gate alone: add --role gate".into());
+            return Err("--join is for a gate or a store alone: add --role gate or --role store".into());
         }
         _ => {}
     }
@@ -94,7 +96,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let mut gate_config = context.config.gate.clone();
     let mut notify_config = context.config.notify.clone();
     let mut store_config = context.config.store.clone();
-    let of_store = match notify_config.listen.is_empty() {
+    // Beside `sale`, the store is a process of its own, as the gates are.
+    let of_store = match notify_config.listen.is_empty() || args.role == Role::Sale {
         true => 0,
         false => store_config.files_max(args.demo),
     };
@@ -114,7 +117,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             false => None,
         };
         let socket = join::socket(registry.dir());
-        match join::serve_gates(&socket, room.of_gates, Arc::clone(&registry), Arc::clone(&keys), challenges.ledger()) {
+        let (tell_messages, told_messages) = tokio::sync::watch::channel(None);
+        let ports = store::ports::Ports::here(&sales, &told_messages);
+        let joining = (Arc::clone(&registry), Arc::clone(&keys), challenges.ledger(), ports.clone());
+        match join::serve_gates(&socket, room.of_gates, joining) {
             Ok(serving) => drop(tokio::spawn(serving)),
             Err(error) if args.role == Role::Sale => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "no gate in a process of its own can join"),
@@ -157,7 +163,6 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             print(&format!("shop:  https://{tls}/\n"));
         }
         let messages = bind_messages(&registry, &served_config, notify_config, &api_keys, args.demo)?;
-        let (tell_messages, told_messages) = tokio::sync::watch::channel(None);
         let messages = messages.map(|bound| {
             print(&format!("events: http://{}/\n", bound.address()));
             let (end, ends) = tokio::sync::oneshot::channel::<()>();
@@ -172,7 +177,13 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
                 "" => bound.shop.map(|shop| format!("http://{shop}")).unwrap_or_default(),
                 url => url.trim_end_matches('/').to_owned(),
             };
-            (end, tokio::spawn(store.serve(Arc::clone(&registry), told_messages, sale, ends)))
+            let beside = store::Beside {
+                data: registry.dir().to_owned(),
+                clock: registry.clock(),
+                ports,
+                sale_origin: sale,
+            };
+            (end, tokio::spawn(store.serve(beside, ends)))
         });
         if let Some(opens_at) = opens_at {
             let one_time = api_keys.mint_one_time()?;
@@ -250,6 +261,43 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Only the store, beside the sales and the message service of another process. Its pages do not
+/// wait for that process: what they need of it waits until it is there.
+fn run_store(context: &Context, socket: &Path) -> CommandResult {
+    let (data, mut config) = (&context.data, context.config.store.clone());
+    if config.listen.is_empty() {
+        return Err("the store has no listener: set store.listen".into());
+    }
+    tracing::info!(data = %data.display(), socket = %socket.display(), "starting a store");
+    if !config.fit(files::room_of_store(files::raise_limit())) {
+        return Err("there are too few open files for a store (see `ulimit -n`)".into());
+    }
+    let keys = Arc::new(gate::Keyring::open_existing(data)?);
+    let api_keys = Arc::new(web::api_keys::ApiKeys::open(data)?);
+    let joined = join::Joined::open_later(socket, &keys)?;
+    let gate = &context.config.gate;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let sale_origin = config.sale_url.trim_end_matches('/').to_owned();
+        let store = store::bind(store_options(config, gate, &api_keys, data, None)?)?;
+        let Some(store) = store else { return Ok(()) };
+        print(&format!("store: http://{}/\n", store.address));
+        let beside = store::Beside {
+            data: data.clone(),
+            ports: join::store_ports(&joined),
+            clock: Arc::new(joined),
+            sale_origin,
+        };
+        let (end, ends) = tokio::sync::oneshot::channel::<()>();
+        let serving = tokio::spawn(store.serve(beside, ends));
+        until_told().await;
+        drop(end);
+        serving.await.map_err(Box::<dyn std::error::Error>::from)
+    })?;
+    tracing::info!("drained");
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Limits the connections to what the limit of open files allows, and lowers the limits of one
 /// address and network accordingly. Returns what there is for others.
 fn fit_connections(
@@ -308,6 +356,21 @@ fn bind_store(
     data: &Path,
     demo_stock: Option<u64>,
 ) -> Result<Option<store::Bound>, Box<dyn std::error::Error>> {
+    let bound = store::bind(store_options(config, gate, api_keys, data, demo_stock)?);
+    // The sales do not wait for the shop behind them.
+    Ok(bound.unwrap_or_else(|error| {
+        tracing::error!(%error, "the store is not served: free its port, or change store.listen, and restart");
+        None
+    }))
+}
+
+fn store_options(
+    config: store::Config,
+    gate: &gate::Config,
+    api_keys: &Arc<web::api_keys::ApiKeys>,
+    data: &Path,
+    demo_stock: Option<u64>,
+) -> Result<store::Options, Box<dyn std::error::Error>> {
     let jwt = &gate.jwt;
     let signs = jwt.jwks_file.is_empty()
         && jwt.jwks_url.is_empty()
@@ -317,7 +380,7 @@ fn bind_store(
         true => Some(store::Signer { secret: gate::open_jwt_secret(data)?, config: jwt.clone() }),
         false => None,
     };
-    let bound = store::bind(store::Options {
+    Ok(store::Options {
         config,
         connections: gate.connections.clone(),
         limits: gate.limits.addresses(),
@@ -325,12 +388,7 @@ fn bind_store(
         memory: memory_of_this_process(),
         demo_stock,
         signer,
-    });
-    // The sales do not wait for the shop behind them.
-    Ok(bound.unwrap_or_else(|error| {
-        tracing::error!(%error, "the store is not served: free its port, or change store.listen, and restart");
-        None
-    }))
+    })
 }
 
 /// Tries again and again to start the sales whose logs could not be opened for a reason that

@@ -1,12 +1,13 @@
-//! The gate's side: implements the gate's ports by the sales of another process. While that process
-//! is down, requests that need it are answered "not now"; nothing is lost, for the same request may
-//! be sent again.
+//! The side of a gate, or of a store: implements their ports by the sales of another process. While
+//! that process is down, requests that need it are answered "not now"; nothing is lost, for the same
+//! request may be sent again.
 
 use super::message::{
-    self, COUNTS_MAX, DeniedComing, FRAME_BYTES_MAX, Fill, GATES_MAX, News, Nonce, Question, Reply,
-    SaleNumber, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
+    self, COUNTS_MAX, DeniedComing, FRAME_BYTES_MAX, Fill, GATES_MAX, News, Nonce, OfStore, Question, Reply,
+    SaleNumber, Side, ToGate, ToSales, ToStore, UNPROVEN_BYTES_MAX,
 };
 use arc_swap::ArcSwap;
+use contracts::store::StoreError;
 use contracts::{
     Actor, Attempt, AttemptId, Found, GateRefusal, Mail, Mailbox, OperateError, Operation, OperationDone,
     SaleId, SaleSpec, SaleStats, SaleView, ShopperKey, ShopperRecord, TimelineEntry, TimelineFilter, Told,
@@ -36,6 +37,8 @@ const AGAIN_IN: Duration = Duration::from_millis(100);
 const NEWS_MAX: Duration = Duration::from_millis(500);
 /// How long the other side may be silent during the greeting.
 const GREETING_MAX: Duration = Duration::from_secs(5);
+/// How long the other process may take to answer a store.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// How long the initial transfer of the sales may take.
 const FIRST_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -132,44 +135,9 @@ impl Joined {
     /// Joins the process that listens there, and waits until its sales are received. Afterwards it
     /// follows that process through restarts. `keys` shows whether both have the same keys.
     pub(crate) fn open(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Self> {
-        let link = Arc::new(Link {
-            socket: socket.to_owned(),
-            greeting: message::greeting(keys)?,
-            keys: Arc::clone(keys),
-            clock: SteadyClock::start(),
-            ahead_ms: AtomicI64::new(0),
-            latest_ms: AtomicU64::new(0),
-            began: Instant::now(),
-            heard_ms: AtomicU64::new(NEVER),
-            sales: RwLock::default(),
-            down: Mutex::default(),
-            line: Mutex::default(),
-            to_send: Condvar::new(),
-            token: AtomicU64::new(0),
-        });
+        let link = Link::new(socket, keys)?;
         let (told, is_told) = std::sync::mpsc::channel();
-        let reader = Arc::clone(&link);
-        std::thread::Builder::new().name("join".into()).spawn(move || {
-            let _guard = super::EndProcessOnPanic;
-            let mut told = Some(told);
-            loop {
-                let was_here = told.is_none();
-                if let Err(error) = reader.follow(&mut told) {
-                    if let Some(told) = &told {
-                        // There is no receiver any more once the start has given up.
-                        let _ = told.send(Err(error));
-                    } else if was_here && error.kind() == io::ErrorKind::InvalidData {
-                        // Another build, or other keys: trying again does not help.
-                        tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this gate ends");
-                        std::process::exit(1);
-                    } else if reader.heard_ms.load(Relaxed) != NEVER {
-                        tracing::error!(%error, socket = %reader.socket.display(), "the process with the sales is away: joining again");
-                    }
-                }
-                reader.hang_up();
-                std::thread::sleep(AGAIN_IN);
-            }
-        })?;
+        link.start(Some(told))?;
         let named = |why: String| io::Error::other(format!("join {}: {why}", socket.display()));
         let deadline = Instant::now() + FIRST_WAIT_MAX;
         let mut last = "nothing was said within its time".to_owned();
@@ -191,9 +159,82 @@ impl Joined {
             }
         }
     }
+
+    /// Joins the process that listens there as soon as it does, and waits for nothing: a store's
+    /// pages need no sale.
+    pub(crate) fn open_later(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Self> {
+        let link = Link::new(socket, keys)?;
+        link.start(None)?;
+        Ok(Self(link))
+    }
+
+    /// Asks for a store. `patience` is how long the answer may be waited for on purpose.
+    pub(super) async fn ask_for_store(
+        &self,
+        of_store: OfStore,
+        patience: Duration,
+    ) -> Result<ToStore, StoreError> {
+        let away = || Err(StoreError::Unavailable("the process with the sales is away".into()));
+        let pick = move |reply| if let Some(Reply::ToStore(said)) = reply { said } else { away() };
+        let said = self.0.ask(None, |_| Question::OfStore(of_store), pick);
+        // A process that is stopped keeps its connection.
+        let said = tokio::time::timeout(ANSWERS_WITHIN + patience, said).await;
+        said.ok().and_then(Result::ok).unwrap_or_else(away)
+    }
+}
+
+impl Clock for Joined {
+    fn now(&self) -> TimeMs {
+        Sales::now(self)
+    }
 }
 
 impl Link {
+    fn new(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            socket: socket.to_owned(),
+            greeting: message::greeting(keys)?,
+            keys: Arc::clone(keys),
+            clock: SteadyClock::start(),
+            ahead_ms: AtomicI64::new(0),
+            latest_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            heard_ms: AtomicU64::new(NEVER),
+            sales: RwLock::default(),
+            down: Mutex::default(),
+            line: Mutex::default(),
+            to_send: Condvar::new(),
+            token: AtomicU64::new(0),
+        }))
+    }
+
+    /// Starts the thread that joins the other process, and joins it again whenever it is back.
+    /// `told` hears of the tries until the first that succeeds.
+    fn start(self: &Arc<Self>, mut told: Option<std::sync::mpsc::Sender<io::Result<()>>>) -> io::Result<()> {
+        let reader = Arc::clone(self);
+        let join = move || {
+            let _guard = super::EndProcessOnPanic;
+            loop {
+                let was_here = told.is_none();
+                if let Err(error) = reader.follow(&mut told) {
+                    if let Some(told) = &told {
+                        // There is no receiver any more once the start has given up.
+                        let _ = told.send(Err(error));
+                    } else if was_here && error.kind() == io::ErrorKind::InvalidData {
+                        // Another build, or other keys: trying again does not help.
+                        tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this process ends");
+                        std::process::exit(1);
+                    } else if reader.heard_ms.load(Relaxed) != NEVER {
+                        tracing::error!(%error, socket = %reader.socket.display(), "the process with the sales is away: joining again");
+                    }
+                }
+                reader.hang_up();
+                std::thread::sleep(AGAIN_IN);
+            }
+        };
+        std::thread::Builder::new().name("join".into()).spawn(join).map(drop)
+    }
+
     /// Serves one connection until it ends.
     fn follow(
         self: &Arc<Self>,

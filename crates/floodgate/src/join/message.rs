@@ -1,7 +1,9 @@
-//! The messages between a gate in a process of its own and the process with the sales: frames of a
+//! The messages between a gate or a store in a process of its own and the process with the sales: frames of a
 //! length (`u32`, little-endian) and that many bytes of postcard. Both sides are the same build:
 //! the first frame of each says which.
 
+use crate::store::ports::{Follows, Tells};
+use contracts::store::{Ended, HoldRef, PaymentId, Pulled, Receipt, SaleDecision, StoreError};
 use contracts::{
     Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, OperationDone,
     PauseCause, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
@@ -113,6 +115,27 @@ pub(super) enum Question {
         expires_at: TimeMs,
         now: TimeMs,
     },
+    /// Only a store asks this.
+    OfStore(OfStore),
+}
+
+/// What a store asks of the sales and of the message service.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum OfStore {
+    Confirm(HoldRef, PaymentId),
+    Release(HoldRef),
+    /// So many events at the most, within so many milliseconds.
+    Pull(Follows, usize, u64),
+    Settle(Follows, Vec<(Receipt, Ended)>),
+    Post(Tells, Vec<String>),
+}
+
+/// The answer to a store.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum ToStore {
+    Decided(SaleDecision),
+    Pulled(Vec<Pulled>),
+    Done,
 }
 
 /// From the process with the sales.
@@ -222,6 +245,7 @@ pub(super) enum Reply {
     Operated(Result<Result<OperationDone, OperateError>, Unavailable>),
     Stats(Result<SaleStats, Unavailable>),
     UsedUp(Result<(), UseError>),
+    ToStore(Result<ToStore, StoreError>),
 }
 
 /// A [`SaleView`] without the document.

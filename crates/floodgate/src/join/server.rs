@@ -1,10 +1,13 @@
-//! The side of the process with the sales: a socket for gates.
+//! The side of the process with the sales: a socket for gates and for stores.
 
 use super::message::{
     self, COUNTS_MAX, DENIED_MAX, DeniedPart, FRAME_BYTES_MAX, Fill, KEPT_MAX, News, Nonce, Question, Reply,
     SaleNumber, Seen, Side, ToGate, ToSales, UNPROVEN_BYTES_MAX,
 };
+use super::store::Served;
 use crate::registry::{Registry, Wired};
+use crate::store::ports::Ports;
+use contracts::store::StoreError;
 use contracts::{
     Actor, Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleId, SaleSpec, SaleView, Told, Unavailable,
 };
@@ -41,6 +44,7 @@ struct Shared {
     registry: Arc<Registry>,
     keys: Arc<Keyring>,
     challenges: Option<Arc<dyn UsedChallenges>>,
+    store: Served,
     outbox: Mutex<Outbox>,
     /// There is something to send.
     news: Notify,
@@ -106,9 +110,12 @@ impl Mailbox for ToOneGate {
 pub(crate) fn serve_gates(
     path: &Path,
     gates_max: usize,
-    registry: Arc<Registry>,
-    keys: Arc<Keyring>,
-    challenges: Option<Arc<dyn UsedChallenges>>,
+    (registry, keys, challenges, store): (
+        Arc<Registry>,
+        Arc<Keyring>,
+        Option<Arc<dyn UsedChallenges>>,
+        Ports,
+    ),
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
@@ -133,6 +140,7 @@ pub(crate) fn serve_gates(
                         registry: Arc::clone(&registry),
                         keys: Arc::clone(&keys),
                         challenges: challenges.clone(),
+                        store: Served::new(store.clone()),
                         outbox: Mutex::default(),
                         news: Notify::new(),
                         asked: tokio::sync::Semaphore::new(ASKED_MAX),
@@ -185,6 +193,7 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
         heard = hear(&shared, &mut from, &mut frame) => heard,
         told = tell(Arc::clone(&shared), to) => told,
     };
+    shared.store.end().await;
     match heard {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             tracing::info!("a gate has left");
@@ -253,6 +262,7 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
             Question::Reserve(..) => Reply::Operated(Err(Unavailable::QueueFull)),
             Question::Stats(_) => Reply::Stats(Err(Unavailable::QueueFull)),
             Question::UseUp { .. } => Reply::UsedUp(Err(UseError::Busy)),
+            Question::OfStore(_) => Reply::ToStore(Err(StoreError::TooMany { wait_seconds: 1 })),
         };
         shared.outbox().replies.push((token, reply));
         return shared.news.notify_one();
@@ -292,6 +302,7 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
                 }
                 None => Err(UseError::Disk("no challenge is asked for where the sales are".into())),
             }),
+            Question::OfStore(of_store) => Reply::ToStore(shared.store.answer(of_store).await),
         };
         shared.asked.add_permits(1);
         shared.outbox().replies.push((token, reply));

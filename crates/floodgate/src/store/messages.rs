@@ -18,7 +18,8 @@ use std::{
 use tokio::sync::watch;
 use web::problem::Problem;
 
-type Messages = watch::Receiver<Option<Arc<Running>>>;
+/// The message service, once it runs.
+pub(crate) type Messages = watch::Receiver<Option<Arc<Running>>>;
 
 fn running(messages: &Messages) -> Result<Arc<Running>, StoreError> {
     let running = messages.borrow().clone();

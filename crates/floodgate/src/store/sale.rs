@@ -1,4 +1,4 @@
-//! What orders ask of a sale in this process, and what the shop's pages show of it.
+//! What orders ask of a sale in this process, and what the shop's pages show of a sale.
 
 use super::by_store;
 use contracts::{
@@ -67,8 +67,8 @@ impl SaleHolds for Holds {
     }
 }
 
-/// The views that the sales of this process publish whenever they change: nothing is asked, and
-/// nothing waits.
+/// The views that sales publish whenever they change, in this process or to those that joined it:
+/// nothing is asked, and nothing waits.
 pub(super) struct Views(pub(super) Arc<dyn Sales>);
 
 impl SaleViews for Views {

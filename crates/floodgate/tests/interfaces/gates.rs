@@ -13,9 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A gate; it is killed when the test ends.
-struct Gate {
+pub(crate) struct Gate {
     child: Child,
-    shop: String,
+    pub(crate) shop: String,
     admin: String,
     /// Kept open, because the process must be able to print.
     _stdout: BufReader<std::process::ChildStdout>,
@@ -29,7 +29,7 @@ impl Drop for Gate {
 }
 
 /// Starts a gate on a port that others share.
-fn join(server: &Server, shop: &str, challenge: &str) -> Gate {
+pub(crate) fn join(server: &Server, shop: &str, challenge: &str) -> Gate {
     let config = server.scratch().join("gate.toml");
     let limits = "[gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\nshopper_per_second = 0\n";
     std::fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\n{limits}{challenge}")).unwrap();
@@ -69,7 +69,7 @@ fn sales_alone(settings: &str) -> Server {
 }
 
 /// Sets the sale up, and waits until the gates have heard of it.
-fn define(server: &Server, spec: &Value, gates: &[&Gate]) {
+pub(crate) fn define(server: &Server, spec: &Value, gates: &[&Gate]) {
     server.define("launch", spec);
     for gate in gates {
         poll("the gate hears of the sale", || {

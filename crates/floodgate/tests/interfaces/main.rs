@@ -56,6 +56,7 @@ mod sold_out;
 mod sold_out_events;
 mod stock;
 mod store;
+mod store_alone;
 mod strategy;
 mod stripe;
 mod tenants;

@@ -1,31 +1,45 @@
 //! Other programs that listen in front of the gate: nginx and HAProxy.
 
 use std::{
+    fs::File,
+    io::{Read, Seek},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
-/// A program that ends with the test.
-pub struct Proxy(Child);
+/// A program that ends with the test. What it said is printed if the test fails.
+pub struct Proxy {
+    child: Child,
+    name: String,
+    said: File,
+}
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if std::thread::panicking() {
+            let (status, mut said) = (self.child.try_wait(), String::new());
+            let read = self.said.rewind().and_then(|()| self.said.read_to_string(&mut said));
+            eprintln!("{}: ended: {status:?}; it said ({read:?}): {said}", self.name);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Proxy {
     /// Starts the program, and waits until it listens.
     pub fn start(program: &str, args: &[&str], listen: SocketAddr) -> Self {
-        let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let said = tempfile::tempfile().unwrap();
+        let to = said.try_clone().unwrap();
+        let child = Command::new(program).args(args).stdout(Stdio::null()).stderr(to).spawn();
         let advice = "`cargo xtask test` installs it";
-        let mut proxy = Self(child.unwrap_or_else(|e| panic!("start {program}: {e}: {advice}")));
+        let child = child.unwrap_or_else(|e| panic!("start {program}: {e}: {advice}"));
+        let mut proxy = Self { child, name: format!("{program} {args:?}"), said };
         let started = Instant::now();
         while TcpStream::connect(listen).is_err() {
-            assert!(proxy.0.try_wait().unwrap().is_none(), "{program} ended: {args:?}");
+            assert!(proxy.child.try_wait().unwrap().is_none(), "{program} ended: {args:?}");
             assert!(started.elapsed() < Duration::from_secs(20), "{program} does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
