@@ -1,8 +1,7 @@
-//! Several gates, one sale: gates in processes of their own share the port of the shoppers, and send
-//! their requests over a local socket to the process that has the sales. So does a store in a
-//! process of its own. Each gate's own knowledge is a
-//! copy that is updated in the order of the log, so a gate never says "sold out" to a shopper of
-//! whom the sale had kept something by then.
+//! Several gates, one sale: gates in processes of their own share the port of the shoppers, and
+//! send their requests over a local socket to the process that has the sales. So does a store in a
+//! process of its own. Each gate's own knowledge is a copy that is updated in the order of the
+//! log, so a gate never says "sold out" to a shopper of whom the sale had kept something by then.
 
 mod client;
 mod message;
@@ -11,7 +10,7 @@ mod store;
 
 pub(crate) use client::Joined;
 pub(crate) use message::GATES_MAX;
-pub(crate) use server::serve_gates;
+pub(crate) use server::{Joining, serve_gates};
 pub(crate) use store::store_ports;
 
 use std::path::{Path, PathBuf};

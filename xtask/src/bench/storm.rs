@@ -8,8 +8,7 @@ use super::{
     client::Client,
     gates::Gates,
     process::{CLIENT_CORE, QUIET_FOR, Running, SERVER_CORE},
-    servers::{self, Gate, ask},
-    shoppers::flat,
+    servers::{self, ask},
 };
 use crate::shell::Failure;
 use serde_json::{Value, json};

@@ -119,7 +119,12 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         let socket = join::socket(registry.dir());
         let (tell_messages, told_messages) = tokio::sync::watch::channel(None);
         let ports = store::ports::Ports::here(&sales, &told_messages);
-        let joining = (Arc::clone(&registry), Arc::clone(&keys), challenges.ledger(), ports.clone());
+        let joining = join::Joining {
+            registry: Arc::clone(&registry),
+            keys: Arc::clone(&keys),
+            challenges: challenges.ledger(),
+            store: ports.clone(),
+        };
         match join::serve_gates(&socket, room.of_gates, joining) {
             Ok(serving) => drop(tokio::spawn(serving)),
             Err(error) if args.role == Role::Sale => return Err(error.into()),

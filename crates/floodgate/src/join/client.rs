@@ -1,6 +1,6 @@
-//! The side of a gate, or of a store: implements their ports by the sales of another process. While
-//! that process is down, requests that need it are answered "not now"; nothing is lost, for the same
-//! request may be sent again.
+//! The side of a gate, or of a store: implements their ports by the sales of another process.
+//! While that process is down, requests that need it are answered "not now"; nothing is lost, for
+//! the same request may be sent again.
 
 use super::message::{
     self, COUNTS_MAX, DeniedComing, FRAME_BYTES_MAX, Fill, GATES_MAX, News, Nonce, OfStore, Question, Reply,

@@ -1,6 +1,6 @@
-//! The messages between a gate or a store in a process of its own and the process with the sales: frames of a
-//! length (`u32`, little-endian) and that many bytes of postcard. Both sides are the same build:
-//! the first frame of each says which.
+//! The messages between a gate or a store in a process of its own and the process with the sales:
+//! frames of a length (`u32`, little-endian) and that many bytes of postcard. Both sides are the
+//! same build: the first frame of each says which.
 
 use crate::store::ports::{Follows, Tells};
 use contracts::store::{Ended, HoldRef, PaymentId, Pulled, Receipt, SaleDecision, StoreError};

@@ -105,17 +105,21 @@ impl Mailbox for ToOneGate {
     }
 }
 
+/// What those who join are served with.
+#[derive(Clone)]
+pub(crate) struct Joining {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) keys: Arc<Keyring>,
+    pub(crate) challenges: Option<Arc<dyn UsedChallenges>>,
+    pub(crate) store: Ports,
+}
+
 /// Listens until it is dropped, for so many gates at once. A socket that an earlier process left is
 /// removed.
 pub(crate) fn serve_gates(
     path: &Path,
     gates_max: usize,
-    (registry, keys, challenges, store): (
-        Arc<Registry>,
-        Arc<Keyring>,
-        Option<Arc<dyn UsedChallenges>>,
-        Ports,
-    ),
+    joining: Joining,
 ) -> io::Result<impl Future<Output = ()> + Send + use<>> {
     let named =
         |e: io::Error| io::Error::new(e.kind(), format!("listen for gates at {}: {e}", path.display()));
@@ -136,11 +140,12 @@ pub(crate) fn serve_gates(
             let Ok(seat) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    let Joining { registry, keys, challenges, store } = joining.clone();
                     let shared = Arc::new(Shared {
-                        registry: Arc::clone(&registry),
-                        keys: Arc::clone(&keys),
-                        challenges: challenges.clone(),
-                        store: Served::new(store.clone()),
+                        registry,
+                        keys,
+                        challenges,
+                        store: Served::new(store),
                         outbox: Mutex::default(),
                         news: Notify::new(),
                         asked: tokio::sync::Semaphore::new(ASKED_MAX),

@@ -17,6 +17,7 @@ pub struct Proxy {
 }
 
 impl Drop for Proxy {
+    #[expect(clippy::print_stderr, reason = "a test that fails says why")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let (status, mut said) = (self.child.try_wait(), String::new());
