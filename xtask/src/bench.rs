@@ -52,6 +52,14 @@ pub(crate) fn search(args: &[&str]) -> Result<(), Failure> {
     cargo(&all)
 }
 
+/// `cargo xtask bench checkouts`.
+pub(crate) fn checkouts(args: &[&str]) -> Result<(), Failure> {
+    let mut all =
+        vec!["run", "--release", "--locked", "--package", "floodgate", "--example", "checkouts", "--"];
+    all.extend(args);
+    cargo(&all)
+}
+
 /// `cargo xtask bench gate`.
 pub(crate) fn gate(args: &[&str]) -> Result<(), Failure> {
     gate::run(&Options::read(args)?)

@@ -41,8 +41,11 @@ cargo xtask bench crowd [--json] [--connections N] [--gates N] [--hold-seconds N
 cargo xtask bench flood [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
                                  shoppers who buy beside a flood of 20 times what the gate can refuse
 cargo xtask bench beside [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
-cargo xtask bench storm [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
                                  shoppers who buy while the sale's events go out, beside a server without messages
+cargo xtask bench storm [--json] [--runs N] [--hold-seconds N] [--binary FLOODGATE]
+                                 how long the store's pages take in a launch's storm, beside a quiet hour
+cargo xtask bench checkouts [--json] [--runs N] [--requests N]
+                                 CPU time from a cart to a paid order, beside its statements alone, on both engines
 cargo xtask bench notify [--json] [--runs N] [--hold-seconds N] [--requests N] [--only ROW] [--binary FLOODGATE]
                                  durable publishes beside NATS JetStream, deliveries to nginx, time to the first attempt
 cargo xtask chaos sim [notify|store] [--seeds N] [--from S] | --seed S
@@ -100,6 +103,7 @@ fn run(words: &[&str]) -> Result<(), Failure> {
         ["bench", "crowd", rest @ ..] => bench::crowd(rest),
         ["bench", "flood", rest @ ..] => bench::flood(rest),
         ["bench", "notify", rest @ ..] => bench::notify(rest),
+        ["bench", "checkouts", rest @ ..] => bench::checkouts(rest),
         ["bench", "beside", rest @ ..] => bench::beside(rest),
         ["bench", "storm", rest @ ..] => bench::storm(rest),
         ["chaos", "sim", rest @ ..] => chaos::sim(rest),

@@ -87,11 +87,13 @@ pub fn operations() -> Vec<Operation<Parts>> {
     let done = [&NOT_FOUND, &INVALID, &UNAVAILABLE];
     vec![
         get("/api/v1/store/accounts", "listAccounts", read_only, list)
+            .tagged()
             .does("Accounts of shoppers, newest first, or that of an address of mail.")
             .query::<Wanted>()
             .replies::<AccountsPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
         get(ACCOUNT, "readAccount", read_only, read)
+            .tagged()
             .does("An account, without its password and the secrets of its sessions.")
             .replies::<AccountView>("The account.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
@@ -116,6 +118,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<AccountView>("The account.")
             .problems(&[&NOT_FOUND, &INVALID, &RATE_LIMITED, &UNAVAILABLE]),
         get("/api/v1/store/trail/accounts", "listAccountsTrail", read_only, trail)
+            .tagged()
             .does("What operators have done with accounts, newest first: who, what, with which, why.")
             .query::<WantedSteps>()
             .replies::<TrailPage>("A page of it.")

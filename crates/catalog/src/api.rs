@@ -23,10 +23,11 @@ use web::{
     api_keys::{Operator, Role},
     body::want_media_type,
     json::{JsonBody, JsonReply},
-    operation::{Access, Operation, delete, get, post, put},
+    operation::{Access, Operation, Text, delete, get, post, put},
+    precondition::{Expected, Precondition, quoted, tag_of},
     problem::{
-        BODY_TIMEOUT, BODY_TOO_LARGE, CONFLICT, INVALID, MEDIA_TYPE, NOT_FOUND, Problem, UNAVAILABLE,
-        of_store,
+        BODY_TIMEOUT, BODY_TOO_LARGE, CHANGED, CONFLICT, INVALID, MEDIA_TYPE, NOT_FOUND, Problem,
+        UNAVAILABLE, of_store,
     },
     query::Query,
 };
@@ -35,6 +36,8 @@ const PRODUCTS: &str = "/api/v1/store/products";
 const PRODUCT: &str = "/api/v1/store/products/{product}";
 const PICTURES: &str = "/api/v1/store/products/{product}/pictures";
 const BODY_BYTES_MAX: usize = 128 << 10;
+const IF_MATCH: &str = "The `ETag` of what was read, or `*` for any state. If there is another state now, the answer is \
+                        412, and nothing is done.";
 /// Characters of a search.
 const WORDS_MAX: usize = 80;
 
@@ -155,6 +158,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
     let read_only = Access::Role(Role::ReadOnly);
     vec![
         get(PRODUCTS, "listProducts", open, list)
+            .tagged()
             .does(
                 "Products that are published, in the shop's order, or those that have all words of `q`, the best first: a name \
                  weighs the most, then a category, a variant or a SKU, then a description. The last word may be the beginning of one; \
@@ -165,19 +169,25 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<Listings>("A page of them.")
             .problems(&[&INVALID, &UNAVAILABLE]),
         get(PRODUCT, "readProduct", open, read)
+            .tagged()
             .does("A product that is published, with its variants and prices.")
             .replies::<Product>("The product.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         put(PRODUCT, "putProduct", operate, store)
             .does("Makes a product, or puts it in the place of the one with its slug. Orders keep what they had.")
+            .may_have::<Text>("If-Match", IF_MATCH)
+            .may_have::<Text>("If-None-Match", "`*`: there is no product of this slug.")
             .takes::<Product>()
             .replies::<Stored>("It is stored.")
-            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+            .with_field::<Text>("ETag", "Of the product as it is now.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &CHANGED, &INVALID, &UNAVAILABLE]),
         delete(PRODUCT, "deleteProduct", operate, remove)
             .does("Deletes a product. Orders keep what they had.")
+            .may_have::<Text>("If-Match", IF_MATCH)
             .replies::<Stored>("It is gone.")
-            .problems(&[&NOT_FOUND, &UNAVAILABLE]),
+            .problems(&[&NOT_FOUND, &CHANGED, &INVALID, &UNAVAILABLE]),
         get(PICTURES, "listPictures", read_only, pictures)
+            .tagged()
             .does("The pictures of a product, also of one that is not published, in their order.")
             .replies::<Pictures>("The pictures.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
@@ -217,6 +227,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<Imported>("They are stored.")
             .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE, &BODY_TIMEOUT, &BODY_TOO_LARGE, &MEDIA_TYPE]),
         get("/api/v1/store/search", "readSearch", read_only, read_search)
+            .tagged()
             .does("How the search's index of this process stands to the catalogue.")
             .replies::<SearchFigures>("The figures.")
             .problems(&[&UNAVAILABLE]),
@@ -228,14 +239,16 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<Stored>("It has begun.")
             .problems(&[&UNAVAILABLE]),
         get("/api/v1/store/categories", "listCategories", open, categories)
+            .tagged()
             .does("The categories, in the shop's order.")
             .replies::<Categories>("The categories.")
             .problems(&[&UNAVAILABLE]),
         put("/api/v1/store/categories", "putCategories", operate, put_categories)
             .does("Sets these categories, in this order. Others stay, after them.")
+            .may_have::<Text>("If-Match", IF_MATCH)
             .takes::<Categories>()
             .replies::<Stored>("They are stored.")
-            .problems(&[&INVALID, &UNAVAILABLE]),
+            .problems(&[&CHANGED, &INVALID, &UNAVAILABLE]),
     ]
 }
 
@@ -275,23 +288,32 @@ async fn store(
     State(Parts { service, .. }): State<Parts>,
     Path(slug): Path<String>,
     by: Operator,
+    Precondition(expected): Precondition,
     JsonBody(product): JsonBody<Product, BODY_BYTES_MAX>,
-) -> Result<JsonReply<Stored>, Problem> {
+) -> Result<Response, Problem> {
     if slug_of(&slug)? != product.slug {
         return Err(Problem::new(&INVALID, "slug: it is another than the path's"));
     }
-    service.put_as(by_name(&by), product).await.map_err(of_store)?;
-    Ok(DONE)
+    match service.put_if(by_name(&by), product, expected).await.map_err(of_store)? {
+        Some(tag) => Ok(([(header::ETAG, quoted(&tag))], DONE).into_response()),
+        None => Err(changed()),
+    }
+}
+
+fn changed() -> Problem {
+    Problem::new(&CHANGED, "another operator has changed it since, or it is there already: nothing was done")
 }
 
 async fn remove(
     State(Parts { service, .. }): State<Parts>,
     Path(product): Path<String>,
     by: Operator,
+    Precondition(expected): Precondition,
 ) -> Result<JsonReply<Stored>, Problem> {
-    match service.remove_as(by_name(&by), slug_of(&product)?).await.map_err(of_store)? {
-        true => Ok(DONE),
-        false => Err(unknown(&product)),
+    match service.remove_if(by_name(&by), slug_of(&product)?, expected).await.map_err(of_store)? {
+        Some(true) => Ok(DONE),
+        Some(false) => Err(unknown(&product)),
+        None => Err(changed()),
     }
 }
 
@@ -369,10 +391,18 @@ async fn categories(State(Parts { service, .. }): State<Parts>) -> Result<JsonRe
 async fn put_categories(
     State(Parts { service, .. }): State<Parts>,
     by: Operator,
+    Precondition(expected): Precondition,
     JsonBody(Categories { categories }): JsonBody<Categories, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Stored>, Problem> {
-    service.put_categories_as(by_name(&by), categories).await.map_err(of_store)?;
-    Ok(DONE)
+    // By the answer in which they were read.
+    let are_expected = move |stored: &[Category]| {
+        let answer = serde_json::to_vec(&Categories { categories: stored.to_vec() }).unwrap_or_default();
+        expected == Expected::Any || expected.is_met(Some(&tag_of(&answer)))
+    };
+    match service.put_categories_if(by_name(&by), categories, are_expected).await.map_err(of_store)? {
+        true => Ok(DONE),
+        false => Err(changed()),
+    }
 }
 
 /// Writes page by page, so that no more than one is in memory.

@@ -25,6 +25,7 @@ use engines::{
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinSet};
 use units::TimeMs;
+use web::precondition::Expected;
 
 /// Products of one answer, at the most.
 const PAGE_MAX: usize = 100;
@@ -272,14 +273,16 @@ impl Service {
     /// Stores these categories, in this order, before those that it does not name. It is no
     /// operator's doing.
     pub async fn put_categories(&self, categories: Vec<Category>) -> Result<(), StoreError> {
-        self.put_categories_as(None, categories).await
+        self.put_categories_if(None, categories, |_| true).await.map(drop)
     }
 
-    pub(crate) async fn put_categories_as(
+    /// The same, if those that are stored are as expected. Returns whether they were.
+    pub(crate) async fn put_categories_if(
         &self,
         by: Option<String>,
         categories: Vec<Category>,
-    ) -> Result<(), StoreError> {
+        are_expected: impl Fn(&[Category]) -> bool + Send + 'static,
+    ) -> Result<bool, StoreError> {
         if categories.len() > store::CATEGORIES_MAX {
             return Err(StoreError::Invalid(format!(
                 "categories: want {} at the most",
@@ -292,6 +295,9 @@ impl Service {
         let now = self.clock.now();
         let written = self.change(Vec::new(), move |tx| {
             let before = store::categories(tx)?;
+            if !are_expected(&before) {
+                return Ok(false);
+            }
             if let Some(name) = &by {
                 let named: Vec<&str> = categories.iter().map(|of| of.slug.as_str()).collect();
                 let by = By { name, did: "categories.put" };
@@ -303,9 +309,10 @@ impl Service {
             // Products are found by their categories' names.
             let is_known = |category: &Category| before.iter().all(|known| known.slug != category.slug);
             match categories.iter().all(|category| before.contains(category) || is_known(category)) {
-                true => changes::note_lists(tx),
-                false => changes::note_all(tx),
+                true => changes::note_lists(tx)?,
+                false => changes::note_all(tx)?,
             }
+            Ok(true)
         });
         written.await.map_err(|error: SqlError| of_sql(&error))
     }
@@ -384,13 +391,29 @@ impl Service {
     }
 
     pub(crate) async fn put_as(&self, by: Option<String>, product: Product) -> Result<(), StoreError> {
+        self.put_if(by, product, Expected::Any).await.map(drop)
+    }
+
+    /// The same, if the stored one is the one that is expected. Returns the mark of what is stored
+    /// now; `None` if it was another.
+    pub(crate) async fn put_if(
+        &self,
+        by: Option<String>,
+        product: Product,
+        expected: Expected,
+    ) -> Result<Option<String>, StoreError> {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
         let written = self.change(vec![product.slug.clone()], move |tx| {
+            let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
+            if !expected.is_met(stored.as_deref()) {
+                return Ok(None);
+            }
             if let Some(name) = &by {
                 note_put(tx, now, By { name, did: "product.put" }, &product)?;
             }
-            store::put(tx, now, &product)
+            store::put(tx, now, &product)?;
+            Ok(store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored)))
         });
         written.await.map_err(of_put)
     }
@@ -402,19 +425,10 @@ impl Service {
         product: Product,
         seen: Option<String>,
     ) -> Result<(), StoreError> {
-        rules::product(&product).map_err(StoreError::Invalid)?;
-        let now = self.clock.now();
-        let written = self.change(vec![product.slug.clone()], move |tx| {
-            let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
-            if stored != seen {
-                return Ok(false);
-            }
-            note_put(tx, now, By { name: &by, did: "product.put" }, &product)?;
-            store::put(tx, now, &product).map(|()| true)
-        });
-        match written.await.map_err(of_put)? {
-            true => Ok(()),
-            false => {
+        let expected = seen.map_or(Expected::Absent, Expected::Revision);
+        match self.put_if(Some(by), product, expected).await? {
+            Some(_) => Ok(()),
+            None => {
                 Err(StoreError::Conflict("product: it was changed meanwhile, or is there already".into()))
             }
         }
@@ -426,13 +440,27 @@ impl Service {
     }
 
     pub(crate) async fn remove_as(&self, by: Option<String>, slug: ProductSlug) -> Result<bool, StoreError> {
+        Ok(self.remove_if(by, slug, Expected::Any).await? == Some(true))
+    }
+
+    /// The same, if the stored one is the one that is expected; `None` if it was another.
+    pub(crate) async fn remove_if(
+        &self,
+        by: Option<String>,
+        slug: ProductSlug,
+        expected: Expected,
+    ) -> Result<Option<bool>, StoreError> {
         let now = self.clock.now();
         let removed = self.change(vec![slug.clone()], move |tx| {
+            let stored = store::find_locked(tx, &slug)?.map(|stored| mark(&stored));
+            if stored.is_some() && !expected.is_met(stored.as_deref()) {
+                return Ok(None);
+            }
             let was_there = store::remove(tx, now, &slug)?;
             if let Some(name) = by.as_ref().filter(|_| was_there) {
                 trail::note(tx, now, By { name, did: "product.remove" }, (slug.as_str(), ""))?;
             }
-            Ok(was_there)
+            Ok(Some(was_there))
         });
         removed.await.map_err(|error: SqlError| of_sql(&error))
     }

@@ -25,6 +25,7 @@ const PAGE: &str = "/console/trail/catalog";
 pub fn operations() -> Vec<Operation<Parts>> {
     vec![
         get("/api/v1/store/trail/catalog", "listCatalogTrail", READ, list)
+            .tagged()
             .does("What operators have changed in the catalogue, newest first: who, what, of which thing.")
             .query::<WantedSteps>()
             .replies::<TrailPage>("A page of it.")

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 pub mod conformance;
 pub mod outbox;
+pub mod recording;
 pub mod trail;
 
 /// Why a transaction or a statement did nothing, by what the caller can do about it.

@@ -27,6 +27,7 @@ use engines::embedded::Checks;
 use engines::embedded::disk::{Disk, RealDisk, make_dir_durable};
 use engines::log::LogError;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use std::{fs, io};
 use units::Sequence;
 
@@ -224,9 +225,16 @@ impl Data {
     }
 }
 
-/// Whether the message service has a log here.
+/// Whether the message service has a log here. A server that is starting may be making it at this
+/// moment: that is waited for.
 pub(crate) fn has_notify_log(dir: &Path) -> io::Result<bool> {
-    logs::has_log(&notify_dir(dir))
+    const MADE_WITHIN: Duration = Duration::from_secs(5);
+    const LOOK_EVERY: Duration = Duration::from_millis(20);
+    let (of_notify, began) = (notify_dir(dir), Instant::now());
+    while logs::has_log(&of_notify)? && !notify_marker(dir).exists() && began.elapsed() < MADE_WITHIN {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    logs::has_log(&of_notify)
 }
 
 /// The log of the message service.
@@ -366,4 +374,26 @@ pub(crate) fn one_sale(command: &str, dir: &Path, wanted: Option<&SaleId>) -> Re
 /// The directory of the log of a sale's only partition.
 pub(crate) fn partition_dir(dir: &Path, sale: &SaleId) -> PathBuf {
     dir.join("sales").join(sale.as_str()).join("p0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_of_messages_that_is_being_made_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!has_notify_log(dir.path()).unwrap());
+        fs::create_dir_all(notify_dir(dir.path())).unwrap();
+        assert!(!has_notify_log(dir.path()).unwrap());
+        fs::write(notify_dir(dir.path()).join("seg-00000000000000000001.log"), "").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                mark_notify_made(dir.path()).unwrap();
+            });
+            assert!(has_notify_log(dir.path()).unwrap());
+            assert!(notify_marker(dir.path()).exists());
+        });
+    }
 }

@@ -23,6 +23,7 @@ use std::{
 };
 use units::TimeMs;
 use web::json::in_words;
+use web::precondition::Expected;
 use web::secret::{read_secret, remove_secret, write_secret};
 
 /// Drafts at once, and what they may have together and each: bytes of their files, and values, of
@@ -94,38 +95,25 @@ fn revision_of(document: &impl Serialize) -> String {
     blake3::hash(&text).to_hex()[..REVISION_CHARS].to_owned()
 }
 
-/// The draft that an operator had read when they decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expected {
-    /// They did not say.
-    Any,
-    /// There was none of this name.
-    Absent,
-    /// There was one of this name.
-    Present,
-    Revision(String),
-}
-
-impl Expected {
-    /// Whether the draft is still the one that the operator had read.
-    fn check(&self, sale: &SaleId, draft: Option<&Draft>) -> Result<(), Problem> {
-        let why = match (self, draft) {
-            (Self::Any, _) | (Self::Absent, None) | (Self::Present, Some(_)) => return Ok(()),
-            (Self::Revision(revision), Some(draft)) if draft.revision() == revision => return Ok(()),
-            (Self::Absent, Some(draft)) => {
-                format!(
-                    "there is a draft {sale} already, which {} saved at {}: nothing was done",
-                    draft.by, draft.saved_at
-                )
-            }
-            (_, Some(draft)) => format!(
-                "the draft {sale} has changed since you read it: {} saved it at {}; nothing was done",
-                draft.by, draft.saved_at
-            ),
-            (_, None) => format!("there is no draft {sale} any more: it was deleted, or is a sale now"),
-        };
-        Err(Problem::new(&DRAFT_CHANGED, why))
+/// Whether the draft is still the one that the operator had read.
+fn check(expected: &Expected, sale: &SaleId, draft: Option<&Draft>) -> Result<(), Problem> {
+    if expected.is_met(draft.map(Draft::revision)) {
+        return Ok(());
     }
+    let why = match (expected, draft) {
+        (Expected::Absent, Some(draft)) => {
+            format!(
+                "there is a draft {sale} already, which {} saved at {}: nothing was done",
+                draft.by, draft.saved_at
+            )
+        }
+        (_, Some(draft)) => format!(
+            "the draft {sale} has changed since you read it: {} saved it at {}; nothing was done",
+            draft.by, draft.saved_at
+        ),
+        (_, None) => format!("there is no draft {sale} any more: it was deleted, or is a sale now"),
+    };
+    Err(Problem::new(&DRAFT_CHANGED, why))
 }
 
 /// How many values there are in a document.
@@ -217,7 +205,7 @@ impl Drafts {
         match self.get(sale) {
             // A repetition.
             Some(same) if same.definition == definition => return Ok(same),
-            kept => expected.check(sale, kept.as_deref())?,
+            kept => check(expected, sale, kept.as_deref())?,
         }
         self.write(sales, sale, definition, by)
     }
@@ -245,7 +233,7 @@ impl Drafts {
             (None, Some(sale)) if *expected == Expected::Any => document_of(&sale.view().spec)?,
             (None, None) => return Err(Problem::new(&NOT_FOUND, format!("no sale {from}, and no draft"))),
             (draft, _) => {
-                expected.check(from, draft.as_deref())?;
+                check(expected, from, draft.as_deref())?;
                 draft.map(|draft| draft.definition.clone()).unwrap_or_default()
             }
         };
@@ -277,13 +265,13 @@ impl Drafts {
             // A repetition, unless another document was published.
             (Err(_), Some(made)) => match expected {
                 Expected::Revision(revision) if revision_of(&*made.view().spec) != *revision => {
-                    return expected.check(sale, None);
+                    return check(expected, sale, None);
                 }
                 _ => return Ok(()),
             },
             (Err(problem), None) => return Err(problem),
         };
-        expected.check(sale, Some(&draft))?;
+        check(expected, sale, Some(&draft))?;
         let spec = draft.spec().map_err(|why| Problem::new(&INVALID, why.to_owned()))?;
         if sales.get(sale.as_str()).is_some_and(|made| *made.view().spec != *spec) {
             let why = format!("there is a sale {sale} already: copy the draft to another name, or delete it");
@@ -325,7 +313,7 @@ impl Drafts {
     ) -> Result<(), Problem> {
         let _changing = self.change();
         let kept = self.get(sale);
-        expected.check(sale, kept.as_deref())?;
+        check(expected, sale, kept.as_deref())?;
         let what = match kept {
             // Sent again without a condition, it would delete the sale.
             Some(_) if *expected == Expected::Any && sales.get(sale.as_str()).is_some() => {

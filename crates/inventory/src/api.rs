@@ -263,11 +263,13 @@ pub fn operations() -> Vec<Operation<Parts>> {
     let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE];
     vec![
         get("/api/v1/store/stock", "listStock", read_only, list)
+            .tagged()
             .does("How many units of each SKU there are, and for whom they are set aside, by SKU.")
             .query::<Wanted>()
             .replies::<StockPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
         get(STOCK, "readStock", read_only, read)
+            .tagged()
             .does("How many units of a SKU there are.")
             .replies::<LevelView>("Its level.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
@@ -276,6 +278,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<Known>("It is known.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         get("/api/v1/store/stock/{sku}/ledger", "listStockEntries", read_only, ledger)
+            .tagged()
             .does("Every movement of a SKU, newest first: when, who, why.")
             .query::<Before>()
             .replies::<LedgerPage>("A page of them.")
@@ -299,6 +302,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<Moved>("The difference, and the level after it.")
             .problems(&commanded),
         get(CLAIMS, "listStockClaims", read_only, claims)
+            .tagged()
             .does("What a sale has of the stock, by SKU.")
             .query::<After>()
             .replies::<ClaimsPage>("A page of it.")
@@ -314,10 +318,12 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<GivenBack>("What it gave back.")
             .problems(&commanded),
         get("/api/v1/store/reservations/{order}", "readReservation", read_only, reservation)
+            .tagged()
             .does("The units that are set aside for an order, or were shipped.")
             .replies::<StockReservation>("Its reservation.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         get("/api/v1/store/stock-audit", "auditStock", read_only, audit)
+            .tagged()
             .does("Derives levels again from the ledger, the reservations and the claims, and says where they differ.")
             .query::<After>()
             .replies::<Found>("What was found.")

@@ -136,11 +136,13 @@ pub fn operations() -> Vec<Operation<Parts>> {
     let support = Access::Role(Role::Support);
     vec![
         get("/api/v1/store/orders", "listOrders", read_only, list)
+            .tagged()
             .does("Orders of all shoppers, newest first.")
             .query::<Wanted>()
             .replies::<OrdersPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
         get(ORDER, "readOrder", read_only, read)
+            .tagged()
             .does("An order, with each of its steps: when, who, why.")
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
@@ -165,6 +167,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
         get("/api/v1/store/returns", "listReturns", read_only, list_returns)
+            .tagged()
             .does("Orders that have a return in a state, oldest first.")
             .query::<WantedReturns>()
             .replies::<ReturnsPage>("A page of them.")

@@ -74,16 +74,19 @@ struct Taken {
 pub fn operations() -> Vec<Operation<Parts>> {
     vec![
         get("/api/v1/store/payments", "listPayments", Access::Role(Role::ReadOnly), list)
+            .tagged()
             .does("Payments of all orders, newest first.")
             .query::<Wanted>()
             .replies::<PaymentsPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
         get("/api/v1/store/reconciliations", "listReconciliations", Access::Role(Role::ReadOnly), reports)
+            .tagged()
             .does("The provider's books against the shop's, day by day, newest first.")
             .query::<WantedReports>()
             .replies::<ReportsPage>("A page of reports.")
             .problems(&[&UNAVAILABLE]),
         get("/api/v1/store/reconciliations/{day}", "getReconciliation", Access::Role(Role::ReadOnly), report)
+            .tagged()
             .does("The report of one day.")
             .replies::<Report>("The report.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),

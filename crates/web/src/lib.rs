@@ -25,6 +25,7 @@ pub mod operation;
 pub mod orders;
 pub mod page;
 pub mod parts;
+pub mod precondition;
 pub mod pressure;
 pub mod problem;
 pub mod protection;

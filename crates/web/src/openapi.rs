@@ -2,7 +2,9 @@
 //! operations and the types that these name.
 
 use crate::{
-    operation::{Access, Callers, Content, Credential, Field, RETRY_AFTER, Row, SchemaOf, Sent},
+    operation::{
+        ASKS_BY_TAG, Access, Callers, Content, Credential, Field, RETRY_AFTER, Row, SchemaOf, Sent, TAG,
+    },
     problem::{Document as ProblemDocument, Kind},
     tenants::Right,
 };
@@ -346,7 +348,8 @@ fn parameters<'a>(about: &'a About, row: &'a Row, schemas: &mut Schemas) -> Vec<
         }
     });
     let mut parameters: Vec<_> = in_path.collect();
-    parameters.extend(row.fields.iter().map(|field| Parameter {
+    let asks = row.is_tagged.then_some(ASKS_BY_TAG);
+    parameters.extend(row.fields.iter().chain(&asks).map(|field| Parameter {
         name: field.name.to_owned(),
         place: "header",
         required: field.is_required,
@@ -416,6 +419,7 @@ struct Response {
     description: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'static str, Header>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     content: BTreeMap<&'static str, MediaType>,
 }
 
@@ -436,12 +440,20 @@ impl Header {
 fn responses(row: &Row, schemas: &mut Schemas) -> BTreeMap<String, ResponseOrReference> {
     let mut responses = BTreeMap::new();
     for reply in &row.replies {
-        let headers = reply.fields.iter().map(|&field| Header::of(field, &schemas.written)).collect();
+        let tag = row.is_tagged.then_some(TAG);
+        let headers =
+            reply.fields.iter().chain(&tag).map(|&field| Header::of(field, &schemas.written)).collect();
         let content = content(reply.content, &mut schemas.written);
         let response = Response { description: reply.means.to_owned(), headers, content };
         responses.insert(reply.status.to_string(), ResponseOrReference::Response(response));
     }
     assert!(!responses.is_empty(), "{}: nothing is said of its answer", row.id);
+    if row.is_tagged {
+        let headers = BTreeMap::from([Header::of(TAG, &schemas.written)]);
+        let response =
+            Response { description: "It is still so.".into(), headers, content: BTreeMap::default() };
+        responses.insert("304".into(), ResponseOrReference::Response(response));
+    }
     let problems = row.problems();
     for of_status in problems.chunk_by(|a, b| a.status == b.status) {
         let status = of_status[0].status.to_string();

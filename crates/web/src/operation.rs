@@ -7,6 +7,7 @@ use crate::{
     api_keys::{ApiKeys, Role, Wanted},
     cors::Cors,
     net::Peer,
+    precondition::tagged,
     problem::{self, BAD_REQUEST, Explained, INTERNAL, Kind},
     protection::{PAGE, PREFLIGHT},
     tenants::Right,
@@ -19,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::{
     collections::BTreeMap,
@@ -157,6 +158,8 @@ pub struct Row {
     /// Whether it takes a form of the operators' pages: then a session is sufficient too, and the
     /// handler gets its operator from [`SignedForm`](crate::form::SignedForm) only.
     pub is_form: bool,
+    /// Whether its answers have an `ETag`, and no body for a caller that has it already.
+    pub is_tagged: bool,
     /// The group in the document, if it is not its listener's.
     pub tag: Option<&'static str>,
     /// A type whose fields are the parameters of the query.
@@ -258,6 +261,7 @@ impl<S> Operation<S> {
             does: "",
             is_hot: false,
             is_form: false,
+            is_tagged: false,
             tag: None,
             query: None,
             fields: Vec::new(),
@@ -291,6 +295,12 @@ impl<S> Operation<S> {
     /// It takes a form of the operators' pages.
     pub fn form(mut self) -> Self {
         self.row.is_form = true;
+        self
+    }
+
+    /// Its answers have an `ETag`; `If-None-Match` is heeded.
+    pub fn tagged(mut self) -> Self {
+        self.row.is_tagged = true;
         self
     }
 
@@ -381,6 +391,20 @@ impl<S> Operation<S> {
     }
 }
 
+/// `ETag` of an answer, and what asks by it.
+pub(crate) const TAG: Field = Field {
+    name: "ETag",
+    means: "Which state of it this is.",
+    schema: |generator| generator.subschema_for::<Text>(),
+    is_required: true,
+};
+pub(crate) const ASKS_BY_TAG: Field = Field {
+    name: "If-None-Match",
+    means: "The `ETag` of the answer that the caller has: if it is still so, 304 without a body.",
+    schema: |generator| generator.subschema_for::<Text>(),
+    is_required: false,
+};
+
 /// `Retry-After`, for problems that always have it.
 pub(crate) const RETRY_AFTER: Field = Field {
     name: "Retry-After",
@@ -452,7 +476,12 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
             if let Some(caller) = caller {
                 caller.note(request.extensions_mut());
             }
-            next.run(request).await
+            if guard.row.is_tagged {
+                let asked = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
+                tagged(asked, next.run(request).await).await
+            } else {
+                next.run(request).await
+            }
         }
         Err(problem) => {
             // An attack on the keys is seen in the log, and does not fill it.

@@ -152,6 +152,13 @@ kinds! {
         "It does not fit the present state",
         "The command does not fit the present state; `detail` says why.",
     );
+    CHANGED = Kind::new(
+        412,
+        "changed",
+        "It has changed since it was read",
+        "`If-Match` or `If-None-Match` names another state than there is now. Nothing was done. Read it \
+         again, and decide again, with its `ETag` as `If-Match`.",
+    );
     BODY_TOO_LARGE = Kind::new(
         413,
         "body-too-large",

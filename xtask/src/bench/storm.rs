@@ -26,7 +26,8 @@ const PAGES_PER_SECOND: usize = 100;
 /// How many times its quiet value the p99 may be.
 const REACH: f64 = 2.0;
 /// Home, a list, three products and a search, of the demo.
-const PATHS: [&str; 6] = ["/", "/c/phones", "/p/brook-mini", "/p/phone", "/search?q=phone", "/p/earbuds"];
+const PATHS: [&str; 6] =
+    ["/", "/c/phones", "/p/brook-mini", "/p/flood-one", "/search?q=phone", "/p/flood-buds"];
 /// How long the store may take for its winners, after the storm.
 const IMPORTED_WITHIN: Duration = Duration::from_secs(60);
 const OPENS_WITHIN: Duration = Duration::from_secs(60);

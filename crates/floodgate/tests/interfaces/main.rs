@@ -59,6 +59,7 @@ mod store;
 mod store_alone;
 mod strategy;
 mod stripe;
+mod tags;
 mod tenants;
 mod test_deliveries;
 mod tls;

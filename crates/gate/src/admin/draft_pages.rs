@@ -7,7 +7,7 @@ use super::{
     pages::places,
 };
 use crate::{
-    drafts::{Document, Draft, Drafts, Expected},
+    drafts::{Document, Draft, Drafts},
     front::Fronts,
     page::state_in,
     ports::Sales,
@@ -26,6 +26,7 @@ use web::{
     api_keys::{MaybeSignedIn, Role, SignedIn},
     form::{SignedForm, TOKEN_FIELD},
     page::{Frame, Lang},
+    precondition::Expected,
     query::Query,
     reason::Reasons,
 };

@@ -2,7 +2,7 @@
 
 use super::{
     Done,
-    change::{Precondition, change, sale_id},
+    change::{change, sale_id},
     operate::WithNeededReason,
     says::says,
 };
@@ -26,6 +26,7 @@ use units::TimeMs;
 use web::{
     api_keys::Operator,
     json::{JsonBody, JsonReply},
+    precondition::Precondition,
     reason::{Reason, Reasons},
 };
 
