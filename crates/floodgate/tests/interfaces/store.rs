@@ -93,7 +93,7 @@ impl<'a> Shopper<'a> {
 
     /// Wins one of an item in a sale with the account's token; returns the outcome.
     #[track_caller]
-    fn win(&self, sale: &Sale, item: &str) -> Value {
+    pub(crate) fn win(&self, sale: &Sale, item: &str) -> Value {
         let pass = self.pass(sale);
         sale.granted(&pass, "key-of-the-tab", item)
     }
@@ -111,7 +111,7 @@ impl<'a> Shopper<'a> {
 
     /// The path of the order of a hold, once it has come from the sale.
     #[track_caller]
-    fn order(&self, sale: &Sale, outcome: &Value) -> String {
+    pub(crate) fn order(&self, sale: &Sale, outcome: &Value) -> String {
         let path = format!("/checkout?sale={}&hold={}", sale.name, text(&outcome["attempt"]));
         poll("the order of the hold", || {
             let reply = self.try_get(&path)?;
