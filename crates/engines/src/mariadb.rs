@@ -343,6 +343,11 @@ impl Statements for Current<'_> {
         if self.is_write { " FOR UPDATE" } else { "" }
     }
 
+    fn for_share(&self) -> &'static str {
+        // MariaDB and MySQL both know these words.
+        if self.is_write { " LOCK IN SHARE MODE" } else { "" }
+    }
+
     fn schema_text(&self, sql: &str) -> String {
         let sql = sql.replace("{serial}", "BIGINT AUTO_INCREMENT PRIMARY KEY");
         match sql.starts_with("CREATE TABLE") {

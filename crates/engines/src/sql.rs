@@ -236,6 +236,9 @@ pub(crate) trait Statements {
     /// one.
     fn for_update(&self) -> &'static str;
 
+    /// The same for rows that others may go on reading, and locking so.
+    fn for_share(&self) -> &'static str;
+
     /// The engine's text of a statement that makes or changes a table.
     fn schema_text(&self, sql: &str) -> String;
 
@@ -307,6 +310,20 @@ impl Tx<'_> {
         read: impl FnMut(&Row<'_>) -> Result<T, SqlError>,
     ) -> Result<Vec<T>, SqlError> {
         match self.0.for_update() {
+            "" => self.query(sql, params, read),
+            locked => self.query(&format!("{sql}{locked}"), params, read),
+        }
+    }
+
+    /// The same rows as they are now, which no other transaction changes before this one has
+    /// ended. Others may ask for them so too.
+    pub fn query_shared<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        read: impl FnMut(&Row<'_>) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, SqlError> {
+        match self.0.for_share() {
             "" => self.query(sql, params, read),
             locked => self.query(&format!("{sql}{locked}"), params, read),
         }

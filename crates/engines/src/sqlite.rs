@@ -291,6 +291,10 @@ impl Statements for Current<'_> {
         ""
     }
 
+    fn for_share(&self) -> &'static str {
+        ""
+    }
+
     fn schema_text(&self, sql: &str) -> String {
         sql.replace("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT")
     }

@@ -7,6 +7,7 @@ pub(crate) mod log;
 pub(crate) mod openapi;
 pub(crate) mod rehearse;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod waitlist;
 

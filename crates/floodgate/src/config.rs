@@ -125,7 +125,8 @@ impl Given {
     fn wrong(&self, path: &Path, want: String) -> ConfigError {
         // It may have a password in it.
         let is_secret =
-            ["logs.url", "store.databases", "store.mail.smtp", "store.cache.redis"].contains(&&*self.key);
+            ["logs.url", "store.databases", "store.orders", "store.mail.smtp", "store.cache.redis"]
+                .contains(&&*self.key);
         let value = if is_secret { "\"…\"".into() } else { self.value.to_string() };
         let key = self.key.clone();
         ConfigError::Value { path: path.to_owned(), line: self.line, key, value, want }

@@ -55,6 +55,8 @@ enum Command {
     Waitlist(commands::waitlist::Args),
     /// Make, revoke and list the operators' API keys, and make links to sign in with
     Key(commands::key::Args),
+    /// See where the store's orders are, and move them to another database
+    Store(commands::store::Args),
     /// Copy the data directory, consistently, while the server runs
     Backup(commands::backup::BackupArgs),
     /// Put a backup back into an empty data directory
@@ -151,6 +153,7 @@ fn run(cli: Cli) -> CommandResult {
         Command::Key(args) => commands::key::run(&context, &args),
         Command::Log(args) => commands::log::run(&context, &args),
         Command::Waitlist(args) => commands::waitlist::run(&context, &args),
+        Command::Store(args) => commands::store::run(&context, &args),
         Command::Backup(args) => commands::backup::backup(&context, &args),
         Command::Restore(args) => commands::backup::restore(&context, &args),
         Command::RehearseLoad(args) => commands::rehearse::load::run(&context, &args),

@@ -40,6 +40,9 @@ mod pictures;
 pub(crate) mod ports;
 pub(crate) mod reference;
 mod sale;
+mod shards;
+
+pub(crate) use shards::open as open_orders;
 
 /// Every default, with comments.
 pub(crate) const DEFAULT_TOML: &str = include_str!("store.default.toml");
@@ -47,8 +50,6 @@ const SECTION: &str = "store";
 const NAMING: Naming = Naming { prefix: "floodgate_store", section: SECTION };
 /// Forms come in, and pages go out.
 const BUFFERS: Buffers = Buffers { receive_bytes: 16 << 10, send_bytes: 64 << 10 };
-/// Databases over which orders are spread.
-const SHARDS: usize = 4;
 /// Where a demo's shop is, unless the port is taken.
 const DEMO_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -72,6 +73,7 @@ pub(crate) struct Config {
     pub(crate) sale_url: String,
     pub(crate) payments: String,
     pub(crate) databases: DatabasesUrl,
+    pub(crate) orders: Vec<shards::Config>,
     pub(crate) tax_basis_points: u32,
     pub(crate) shipping: Vec<ShippingMethod>,
     pub(crate) cache: cache::Config,
@@ -148,8 +150,8 @@ impl Serialize for DatabasesUrl {
     }
 }
 
-/// Files of the databases: of SQLite eight, each with three connections; of a server eight each.
-const FILES_OF_DATABASES: usize = 64;
+/// Files of a database: of SQLite three connections, each with up to three; of a server eight.
+const FILES_OF_DATABASE: usize = 8;
 /// The dearest way of shipping: far from where sums could overflow.
 const SHIPPING_MINOR_MAX: u64 = 1_000_000_000;
 /// With fewer connections there is no store.
@@ -184,6 +186,9 @@ impl Config {
         if self.databases.0 != DatabasesUrl::FILES && self.databases.prefix().is_none() {
             let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
             return Some(("databases", want.into()));
+        }
+        if let Some(want) = shards::wrong(&self.orders) {
+            return Some(("orders", want));
         }
         let is_id = |id: &str| {
             (1..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
@@ -242,12 +247,17 @@ impl Config {
 
     /// Open files that the store may need.
     pub(crate) fn files_max(&self, is_demo: bool) -> usize {
-        if self.listen.is_empty() && !is_demo { 0 } else { self.open_max + FILES_OF_DATABASES }
+        if self.listen.is_empty() && !is_demo { 0 } else { self.open_max + self.files_of_databases() }
+    }
+
+    /// Of accounts, catalogue, payments, stock, and those of orders.
+    fn files_of_databases(&self) -> usize {
+        FILES_OF_DATABASE * (4 + shards::count(&self.orders))
     }
 
     /// Makes do with so many files. Returns false if they are too few.
     pub(crate) fn fit(&mut self, files_max: usize) -> bool {
-        self.open_max = self.open_max.min(files_max.saturating_sub(FILES_OF_DATABASES));
+        self.open_max = self.open_max.min(files_max.saturating_sub(self.files_of_databases()));
         self.open_max >= OPEN_MIN
     }
 
@@ -278,6 +288,7 @@ impl Default for Config {
             sale_url: String::new(),
             payments: String::new(),
             databases: DatabasesUrl(DatabasesUrl::FILES.into()),
+            orders: Vec::new(),
             tax_basis_points: 0,
             shipping: vec![
                 way("standard", "Standard delivery", "标准配送", 0),
@@ -559,16 +570,12 @@ impl Contexts<'_> {
         let is_demo = self.demo_stock.is_some();
         let (databases, secret, mail) = {
             let (dir, keys) = (dir.clone(), data.join("keys"));
-            let (place, mail) = (self.config.databases.clone(), self.config.mail.clone());
+            let (config, mail) = (self.config.clone(), self.config.mail.clone());
             let opened = tokio::task::spawn_blocking(move || {
                 let secret = web::secret::read_or_create_secret(&keys.join("sandbox.key"), || {
                     random_bytes::<32>().map(|bytes| bytes.to_vec())
                 })?;
-                let databases = match place.prefix() {
-                    Some(prefix) => Databases::on_server(&place.0, prefix),
-                    None => Databases::open(&dir),
-                };
-                let databases = databases?;
+                let databases = Databases::open(&config, &dir)?;
                 Ok::<_, NotOpen>((databases, secret, mail.open(&dir)?))
             });
             opened.await.map_err(io::Error::other)??
@@ -600,7 +607,7 @@ impl Contexts<'_> {
             provider,
         );
         let stock = inventory::service::Service::open(databases.inventory, Arc::clone(&clock)).await?;
-        let shards = order::store::Shards::open(databases.orders).await?;
+        let shards = order::shards::Shards::open(databases.orders, clock.now(), &SystemChance).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
             clock: Arc::clone(&clock),
@@ -725,38 +732,32 @@ struct Databases {
     catalog: Sql,
     payments: Sql,
     inventory: Sql,
-    orders: Vec<Sql>,
+    orders: Vec<(String, Sql)>,
 }
 
 impl Databases {
-    /// On a server, each named by the prefix and its context.
-    fn on_server(url: &str, prefix: &str) -> Result<Self, NotOpen> {
-        let at = |name: &str| mariadb::open_or_make(url, &format!("{prefix}_{name}"));
-        let orders = (0..SHARDS).map(|shard| at(&format!("orders_{shard}")));
+    fn open(config: &Config, dir: &Path) -> Result<Self, NotOpen> {
+        make_dir(dir)?;
+        let url = &config.databases;
+        let at = |name: &str| match url.prefix() {
+            Some(prefix) => mariadb::open_or_make(&url.0, &format!("{prefix}_{name}")),
+            None => sqlite::open(&dir.join(format!("{name}.db"))),
+        };
         Ok(Self {
             accounts: at("accounts")?,
             catalog: at("catalog")?,
             payments: at("payments")?,
             inventory: at("inventory")?,
-            orders: orders.collect::<Result<_, _>>()?,
+            orders: shards::databases(config, dir)?,
         })
     }
+}
 
-    /// In this directory, which only its owner may look into.
-    fn open(dir: &Path) -> Result<Self, NotOpen> {
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        engines::embedded::disk::make_dir_durable(dir)?;
-        let at = |name: &str| -> PathBuf { dir.join(name) };
-        let orders = (0..SHARDS).map(|shard| sqlite::open(&at(&format!("orders-{shard}.db"))));
-        Ok(Self {
-            accounts: sqlite::open(&at("accounts.db"))?,
-            catalog: sqlite::open(&at("catalog.db"))?,
-            payments: sqlite::open(&at("payments.db"))?,
-            inventory: sqlite::open(&at("inventory.db"))?,
-            orders: orders.collect::<Result<_, _>>()?,
-        })
-    }
+/// Only its owner may look into it.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    engines::embedded::disk::make_dir_durable(dir)
 }
 
 #[cfg(test)]

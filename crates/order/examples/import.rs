@@ -17,7 +17,7 @@ use engines::{clock::SteadyClock, sql::SqlError, sqlite};
 use order::{
     charges::Rules,
     service::{Needs, Service},
-    store::Shards,
+    shards::{Shards, numbered},
 };
 use std::{
     env, fs,
@@ -101,7 +101,8 @@ fn child(dir: &Path) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let opened = files(dir).iter().map(|file| sqlite::open(file)).collect::<Result<Vec<_>, SqlError>>();
-        let shards = Shards::open(opened.expect("they open")).await.expect("tables");
+        let (all, now) = (numbered(opened.expect("they open")), TimeMs(1_795_521_600_000));
+        let shards = Shards::open(all, now, &engines::chance::SystemChance).await.expect("tables");
         let absent = Arc::new(Absent);
         let service = Service::new(Needs {
             shards,

@@ -1,6 +1,7 @@
 //! Carts in tables: a row for each line, by its owner and its SKU.
 
-use contracts::store::{CART_LINES_MAX, CartOwner, GuestCart, LINE_QUANTITY_MAX, Quantity, Sku};
+use crate::directory::{self, Wants};
+use contracts::store::{Bucket, CART_LINES_MAX, CartOwner, GuestCart, LINE_QUANTITY_MAX, Quantity, Sku};
 use engines::{
     params,
     sql::{Row, SqlError, Tx},
@@ -80,9 +81,10 @@ pub(crate) fn change(
             return Err(ChangeError::TooMuch(why));
         }
         (None, wanted) => {
-            let text =
-                "INSERT INTO cart_lines (owner, sku, quantity, added_at, changed_at) VALUES (?, ?, ?, ?, ?)";
-            tx.execute(text, params![owner, sku.as_str(), wanted, at.0, at.0])?;
+            let text = "INSERT INTO cart_lines (owner, sku, quantity, added_at, changed_at, bucket) \
+                        VALUES (?, ?, ?, ?, ?, ?)";
+            let bucket = Bucket::of_shopper(owner).number();
+            tx.execute(text, params![owner, sku.as_str(), wanted, at.0, at.0, bucket])?;
         }
     }
     Ok(())
@@ -112,8 +114,13 @@ pub(crate) fn any_before(tx: &mut Tx<'_>, before: TimeMs) -> Result<bool, SqlErr
 pub(crate) fn forget(tx: &mut Tx<'_>, before: TimeMs, at_most: usize) -> Result<usize, SqlError> {
     let text = "SELECT owner, sku FROM cart_lines WHERE changed_at < ? LIMIT ?";
     let old = tx.query(text, params![before.0, at_most], |row| Ok((row.text(0)?, row.text(1)?)))?;
+    let mut count = 0;
     for (owner, sku) in &old {
-        tx.execute("DELETE FROM cart_lines WHERE owner = ? AND sku = ?", params![owner, sku])?;
+        // Of a bucket that is being moved it goes later.
+        if directory::is_here(tx, Bucket::of_shopper(owner), Wants::Change)? {
+            tx.execute("DELETE FROM cart_lines WHERE owner = ? AND sku = ?", params![owner, sku])?;
+            count += 1;
+        }
     }
-    Ok(old.len())
+    Ok(count)
 }

@@ -5,7 +5,9 @@
 use crate::{
     cart_rows::{self, ChangeError},
     core::By,
-    service::{Service, of_order, of_sql},
+    directory::{self, Wants},
+    moves::{MoveError, Mover},
+    service::{Needs, Service, of_order, of_sql},
     store::{self, NewOrder, OrderError, whole_name},
 };
 use contracts::store::{
@@ -13,7 +15,7 @@ use contracts::store::{
     LINE_QUANTITY_MAX, LineState, Localized, OrderId, OrderLine, OrderState, OrderView, Quantity, Quote,
     Reserved, ShippingMethod, Sku, StockLine, StoreError, TakenFrom,
 };
-use engines::sql::SqlError;
+use engines::sql::{SqlError, Tx};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use units::{DurationMs, Money, TimeMs};
 use web::warning::Warning;
@@ -63,8 +65,8 @@ fn of_change(error: ChangeError) -> StoreError {
 
 impl Service {
     async fn lines_of(&self, owner: &str) -> Result<Vec<(Sku, u32)>, StoreError> {
-        let (shard, owner) = (self.needs.shards.of(Bucket::of_shopper(owner)), owner.to_owned());
-        let read = shard.read(move |tx| cart_rows::lines(tx, &owner)).await;
+        let (bucket, owner) = (Bucket::of_shopper(owner), owner.to_owned());
+        let read = self.needs.shards.read(bucket, move |tx| cart_rows::lines(tx, &owner)).await;
         read.map_err(|error| of_sql(&error))
     }
 
@@ -145,8 +147,8 @@ impl Service {
                 )));
             }
         }
-        let (shard, at) = (self.needs.shards.of(Bucket::of_shopper(&name)), self.needs.clock.now());
-        let lines = shard.write(move |tx| {
+        let (bucket, at) = (Bucket::of_shopper(&name), self.needs.clock.now());
+        let lines = self.needs.shards.write(bucket, move |tx| {
             cart_rows::change(tx, at, &name, &sku, quantity)?;
             cart_rows::lines(tx, &name).map_err(ChangeError::Sql)
         });
@@ -161,8 +163,7 @@ impl Service {
         if lines.is_empty() {
             return Ok(());
         }
-        let shard = self.needs.shards.of(Bucket::of_shopper(&account));
-        let merged = shard.write(move |tx| {
+        let merged = self.needs.shards.write(Bucket::of_shopper(&account), move |tx| {
             let held: BTreeMap<Sku, u32> = cart_rows::lines(tx, &account)?.into_iter().collect();
             for (sku, quantity) in &lines {
                 let most = held.get(sku).copied().unwrap_or(0).max(*quantity);
@@ -175,8 +176,8 @@ impl Service {
             Ok(())
         });
         merged.await.map_err(|error: SqlError| of_sql(&error))?;
-        let shard = self.needs.shards.of(Bucket::of_shopper(&guest));
-        let emptied = shard.write(move |tx| cart_rows::empty(tx, &guest)).await;
+        let bucket = Bucket::of_shopper(&guest);
+        let emptied = self.needs.shards.write(bucket, move |tx| cart_rows::empty(tx, &guest)).await;
         emptied.map_err(|error| of_sql(&error))
     }
 
@@ -231,7 +232,7 @@ impl Service {
             address: Some(address),
             pay_by: Some(now.plus(PAY_WITHIN)),
         };
-        let write = self.needs.shards.of(bucket).write(move |tx| {
+        let write = self.needs.shards.write(bucket, move |tx| {
             // What was shown is what is ordered. Who has the cart's rows keeps others who check out
             // the same cart waiting, and sees what they have written.
             let is_same = cart_rows::locked_lines(tx, &new.shopper)? == lines;
@@ -320,8 +321,9 @@ impl Service {
     }
 
     async fn stock_said(&self, order: OrderId, is_whole: bool) -> Result<OrderView, StoreError> {
-        let (shard, now) = (self.needs.shards.of(order.bucket()), self.needs.clock.now());
-        let written = shard.write(move |tx| store::stock_answered(tx, now, order, is_whole)).await;
+        let now = self.needs.clock.now();
+        let write = move |tx: &mut Tx<'_>| store::stock_answered(tx, now, order, is_whole);
+        let written = self.needs.shards.write(order.bucket(), write).await;
         written.map_err(of_order)
     }
 
@@ -329,6 +331,11 @@ impl Service {
     pub(crate) async fn sweep(self: Arc<Self>) {
         let mut warning = Warning::default();
         loop {
+            if let Err(error) = self.look_after_moves().await
+                && let Some(count) = warning.due()
+            {
+                tracing::warn!(%error, count, "orders: a move that was cut off cannot be finished now");
+            }
             let mut is_more = false;
             for number in 0..self.needs.shards.all().len() {
                 match self.sweep_shard(number).await {
@@ -346,17 +353,33 @@ impl Service {
         }
     }
 
+    /// Notices a newer directory, and finishes moves whose mover has died.
+    async fn look_after_moves(&self) -> Result<(), MoveError> {
+        let Needs { shards, clock, chance, .. } = &self.needs;
+        shards.refresh().await?;
+        if !shards.has_moves().await? {
+            return Ok(());
+        }
+        let mover = Mover::new(shards.clone(), Arc::clone(clock), &**chance)?;
+        mover.finish_dead().await.map(drop)
+    }
+
     /// Returns whether there may be more.
     pub(crate) async fn sweep_shard(&self, number: usize) -> Result<bool, OrderError> {
         let (shard, now) = (&self.needs.shards.all()[number], self.needs.clock.now());
         let before = TimeMs(now.0.saturating_sub(GRACE.0));
-        let late = shard.read(move |tx| store::unpaid_since(tx, before, SWEPT_MAX)).await?;
+        let late = shard.sql.read(move |tx| store::unpaid_since(tx, before, SWEPT_MAX)).await?;
         let count = late.len();
         if count > 0 {
             shard
+                .sql
                 .write(move |tx| {
                     let by = By { actor: "store", reason: "not paid in time" };
                     let expire = |id: &OrderId| {
+                        // One that is being moved expires where it arrives.
+                        if !directory::is_here(tx, id.bucket(), Wants::Change)? {
+                            return Ok(());
+                        }
                         store::apply(tx, now, *id, by, crate::core::Command::PaymentIsLate).map(drop)
                     };
                     late.iter().try_for_each(expire)
@@ -365,9 +388,9 @@ impl Service {
             self.wake();
         }
         let old = TimeMs(now.0.saturating_sub(CART_KEPT_FOR.0));
-        let forgotten = shard.read(move |tx| cart_rows::any_before(tx, old)).await?;
+        let forgotten = shard.sql.read(move |tx| cart_rows::any_before(tx, old)).await?;
         let forgotten = match forgotten {
-            true => shard.write(move |tx| cart_rows::forget(tx, old, SWEPT_MAX)).await?,
+            true => shard.sql.write(move |tx| cart_rows::forget(tx, old, SWEPT_MAX)).await?,
             false => 0,
         };
         Ok(count >= SWEPT_MAX || forgotten == SWEPT_MAX)

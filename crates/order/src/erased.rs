@@ -132,11 +132,12 @@ impl HoldsPersonalData for Service {
     fn in_the_way(&self, shopper: AccountId) -> Asked<'_, Option<InTheWay>> {
         Box::pin(async move {
             let shopper = shopper.to_string();
-            let shard = self.needs.shards.of(Bucket::of_shopper(&shopper));
+            let bucket = Bucket::of_shopper(&shopper);
             let mut after = None;
             loop {
                 let shopper = shopper.clone();
-                let found = shard.read(move |tx| in_the_way(tx, &shopper, after)).await;
+                let body = move |tx: &mut Tx<'_>| in_the_way(tx, &shopper, after);
+                let found = self.needs.shards.read(bucket, body).await;
                 match found.map_err(|error: SqlError| of_sql(&error))? {
                     Ok(open) => return Ok(open),
                     Err(last) => after = Some(last),
@@ -148,11 +149,12 @@ impl HoldsPersonalData for Service {
     fn erase(&self, shopper: AccountId) -> Asked<'_, bool> {
         Box::pin(async move {
             let shopper = shopper.to_string();
-            let shard = self.needs.shards.of(Bucket::of_shopper(&shopper));
+            let bucket = Bucket::of_shopper(&shopper);
             let (mut after, mut is_all) = (None, true);
             loop {
                 let (of, now) = (shopper.clone(), self.needs.clock.now());
-                let erased = shard.write(move |tx| erase(tx, now, &of, after)).await;
+                let body = move |tx: &mut Tx<'_>| erase(tx, now, &of, after);
+                let erased = self.needs.shards.write(bucket, body).await;
                 let (more, is_one_open) = erased.map_err(|error: SqlError| of_sql(&error))?;
                 is_all &= !is_one_open;
                 match more {

@@ -5,6 +5,9 @@
 //! |---|---|
 //! | [`core`] | the rules: a pure state machine |
 //! | [`store`] | orders in tables |
+//! | [`shards`] | the databases, and transactions where a bucket is |
+//! | [`directory`] | which database has which bucket |
+//! | [`moves`], `rows` | buckets move to another database |
 //! | [`api`] | orders over HTTP, for those who run the shop |
 //! | [`service`] | orders for their shoppers, and the loops below |
 //! | [`charges`] | what an order costs beside its lines |
@@ -22,12 +25,16 @@ mod cart_rows;
 mod carts;
 pub mod charges;
 pub mod core;
+pub mod directory;
 mod erased;
+pub mod moves;
 mod names;
 pub mod pages;
 pub mod return_rows;
 mod returned;
+mod rows;
 pub mod service;
+pub mod shards;
 pub mod store;
 mod tasks;
 mod waiting_rows;

@@ -6,6 +6,7 @@ use crate::{
         By, Command,
         returns::{self, Bought, Earlier, NotReturned, Step},
     },
+    directory::{self, Wants},
     returned::{REFUND_KEY, found, slot},
     store::{self, NewOrder, OrderError, Stored, TaskKind},
 };
@@ -99,10 +100,13 @@ pub(crate) fn in_state(
     at_most: usize,
 ) -> Result<Vec<OrderView>, SqlError> {
     let after = after.map_or([0; 16], OrderId::to_bytes);
-    let text =
-        "SELECT DISTINCT order_id FROM returns WHERE state = ? AND order_id > ? ORDER BY order_id LIMIT ?";
-    let ids = tx
-        .query(text, params![state.as_str(), &after, at_most], |row| row.array(0).map(OrderId::from_bytes))?;
+    let here = directory::only_here(tx, "order_id", Wants::Read)?;
+    let text = format!(
+        "SELECT DISTINCT order_id FROM returns WHERE state = ? AND order_id > ?{here} ORDER BY order_id LIMIT ?"
+    );
+    let ids = tx.query(&text, params![state.as_str(), &after, at_most], |row| {
+        row.array(0).map(OrderId::from_bytes)
+    })?;
     let mut orders = Vec::new();
     for id in ids {
         if let Some(stored) = store::find(tx, id, false)? {

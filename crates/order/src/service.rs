@@ -9,7 +9,8 @@ use crate::{
     },
     names::Names,
     return_rows::{self, ReturnError},
-    store::{self, Asks, OrderError, Shards},
+    shards::Shards,
+    store::{self, Asks, OrderError},
     waiting_rows::{self, Waiting},
 };
 use contracts::store::{
@@ -17,7 +18,11 @@ use contracts::store::{
     OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn, ReturnState,
     SaleHolds, Stock, StoreError,
 };
-use engines::{chance::Chance, clock::Clock, sql::SqlError};
+use engines::{
+    chance::Chance,
+    clock::Clock,
+    sql::{SqlError, Tx},
+};
 use serde::Deserialize;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
@@ -150,7 +155,7 @@ impl Service {
         command: Command,
     ) -> Result<OrderView, OrderError> {
         let now = self.needs.clock.now();
-        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+        let done = self.needs.shards.write(order.bucket(), move |tx| {
             let by = By { actor: &actor, reason: &reason };
             let (stored, _) = store::apply(tx, now, order, by, command.clone())?;
             store::view(tx, stored).map_err(OrderError::Sql)
@@ -163,8 +168,8 @@ impl Service {
     /// How much waits, over all databases.
     pub(crate) async fn waiting(&self) -> Result<Waiting, SqlError> {
         let mut all = Waiting::default();
-        for shard in self.needs.shards.all() {
-            all = all.and(shard.read(waiting_rows::read).await?);
+        for of in self.needs.shards.read_all(waiting_rows::read).await? {
+            all = all.and(of);
         }
         Ok(all)
     }
@@ -177,14 +182,11 @@ impl Service {
         at_most: usize,
     ) -> Result<Vec<OrderView>, SqlError> {
         let at_most = at_most.clamp(1, PAGE_MAX);
-        let mut all = Vec::new();
-        for shard in self.needs.shards.all() {
-            let found = shard.read(move |tx| {
-                let found = store::newest(tx, state, before, at_most)?;
-                found.into_iter().map(|stored| store::view(tx, stored)).collect::<Result<Vec<_>, SqlError>>()
-            });
-            all.extend(found.await?);
-        }
+        let read = self.needs.shards.read_all(move |tx| {
+            let found = store::newest(tx, state, before, at_most)?;
+            found.into_iter().map(|stored| store::view(tx, stored)).collect::<Result<Vec<_>, SqlError>>()
+        });
+        let mut all = read.await?.concat();
         all.sort_by_key(|order| std::cmp::Reverse(order.id));
         all.truncate(at_most);
         Ok(all)
@@ -198,10 +200,8 @@ impl Service {
         at_most: usize,
     ) -> Result<Vec<OrderView>, SqlError> {
         let at_most = at_most.clamp(1, PAGE_MAX);
-        let mut all = Vec::new();
-        for shard in self.needs.shards.all() {
-            all.extend(shard.read(move |tx| return_rows::in_state(tx, state, after, at_most)).await?);
-        }
+        let read = self.needs.shards.read_all(move |tx| return_rows::in_state(tx, state, after, at_most));
+        let mut all = read.await?.concat();
         all.sort_by_key(|order| order.id);
         all.truncate(at_most);
         Ok(all)
@@ -209,7 +209,7 @@ impl Service {
 
     /// An order of any shopper.
     pub async fn find(&self, order: OrderId) -> Result<Option<OrderView>, SqlError> {
-        let read = self.needs.shards.of(order.bucket()).read(move |tx| {
+        let read = self.needs.shards.read(order.bucket(), move |tx| {
             let found = store::find(tx, order, false)?;
             found.map(|stored| store::view(tx, stored)).transpose()
         });
@@ -243,7 +243,7 @@ impl Service {
             _ => return Ended::Done,
         };
         let now = self.needs.clock.now();
-        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+        let done = self.needs.shards.write(order.bucket(), move |tx| {
             let reason = format!("payment {payment}");
             for command in &commands {
                 let command = match command.clone() {
@@ -283,9 +283,10 @@ impl Service {
         let before = after.map(|after| after.parse::<OrderId>()).transpose();
         let before = before.map_err(|error| StoreError::Invalid(format!("after: {error}")))?;
         let (name, at_most) = (shopper.to_string(), at_most.clamp(1, PAGE_MAX));
-        let shard = self.needs.shards.of(Bucket::of_shopper(&name));
+        let bucket = Bucket::of_shopper(&name);
         // One more tells whether there is a further page.
-        let read = shard.read(move |tx| store::of_shopper(tx, &name, before, at_most + 1));
+        let body = move |tx: &mut Tx<'_>| store::of_shopper(tx, &name, before, at_most + 1);
+        let read = self.needs.shards.read(bucket, body);
         let mut rows = read.await.map_err(|error| of_sql(&error))?;
         let is_more = rows.len() > at_most;
         rows.truncate(at_most);
@@ -299,8 +300,7 @@ impl Service {
         hold: HoldRef,
     ) -> Result<Option<OrderView>, StoreError> {
         let shopper = shopper.to_string();
-        let shard = self.needs.shards.of(Bucket::of_shopper(&shopper));
-        let read = shard.read(move |tx| {
+        let read = self.needs.shards.read(Bucket::of_shopper(&shopper), move |tx| {
             let Some(id) = store::of_hold(tx, &hold)? else { return Ok(None) };
             let found = store::find(tx, id, false)?.filter(|stored| stored.shopper == shopper);
             found.map(|stored| store::view(tx, stored)).transpose()
@@ -321,7 +321,7 @@ impl Service {
             return Err(ReturnError::OnItsWay);
         }
         let (now, random) = (self.needs.clock.now(), self.random()?);
-        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+        let done = self.needs.shards.write(order.bucket(), move |tx| {
             let by = By { actor: &actor, reason: &reason };
             return_rows::step(tx, (now, random), order, number, by, (step, units))
         });
@@ -355,7 +355,7 @@ impl Service {
         (amount_minor, number): (u64, u32),
     ) -> Result<OrderView, ReturnError> {
         let now = self.needs.clock.now();
-        let done = self.needs.shards.of(order.bucket()).write(move |tx| {
+        let done = self.needs.shards.write(order.bucket(), move |tx| {
             let by = By { actor: &actor, reason: &reason };
             return_rows::refund_by_hand(tx, now, order, by, (amount_minor, number))
         });
@@ -423,8 +423,8 @@ impl Orders for Service {
             let address =
                 address.map_err(|(field, want)| StoreError::Invalid(format!("address.{field}: {want}")))?;
             self.want_own(shopper, order).await?;
-            let write = self.needs.shards.of(order.bucket());
-            let is_set = write.write(move |tx| store::set_address(tx, order, &address)).await;
+            let write = move |tx: &mut Tx<'_>| store::set_address(tx, order, &address);
+            let is_set = self.needs.shards.write(order.bucket(), write).await;
             match is_set.map_err(|error| of_sql(&error))? {
                 true => self.want_own(shopper, order).await,
                 false => Err(StoreError::Conflict("address: the order is packed already".into())),
@@ -441,7 +441,7 @@ impl Orders for Service {
         Box::pin(async move {
             self.want_own(shopper, order).await?;
             let (now, actor) = (self.needs.clock.now(), shopper.to_string());
-            let write = self.needs.shards.of(order.bucket()).write(move |tx| {
+            let write = self.needs.shards.write(order.bucket(), move |tx| {
                 let by = By { actor: &actor, reason: &wanted.reason };
                 return_rows::request(tx, now, order, by, &wanted)
             });

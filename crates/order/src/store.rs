@@ -4,15 +4,16 @@
 use crate::{
     cart_rows,
     core::{By, Command, Effect, Order, Place, Refused},
+    directory::{self, Wants},
     returned,
 };
 use contracts::store::{
-    Address, Bucket, Charges, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView,
-    PaymentId, PaymentSeen, Transition,
+    Address, Charges, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView, PaymentId,
+    PaymentSeen, Transition,
 };
 use engines::{
     params,
-    sql::{Migration, Row, Sql, SqlError, Tx, outbox, unexpected},
+    sql::{Migration, Row, SqlError, Tx, outbox, unexpected},
 };
 use serde_json::json;
 use std::fmt;
@@ -23,7 +24,7 @@ const AHEAD: DurationMs = DurationMs(3_600_000);
 /// When the stock is asked for a new order's units, if that did not happen at once.
 const RESERVE_AGAIN_AFTER: DurationMs = DurationMs(3_000);
 
-const MIGRATIONS: &[Migration] = &[ORDERS, CARTS, returned::RETURNS, ERASED];
+pub(crate) const MIGRATIONS: &[Migration] = &[ORDERS, CARTS, returned::RETURNS, ERASED, directory::DIRECTORY];
 
 const ERASED: Migration = Migration {
     name: "whose shoppers are erased",
@@ -77,35 +78,6 @@ const ORDERS: Migration = Migration {
         outbox::TABLE,
     ],
 };
-
-/// The databases over which orders are spread.
-#[derive(Debug, Clone)]
-pub struct Shards(Vec<Sql>);
-
-impl Shards {
-    /// Takes these, at least one, in an order that stays the same for good, and brings their tables
-    /// up to date.
-    pub async fn open(all: Vec<Sql>) -> Result<Self, SqlError> {
-        assert!(!all.is_empty(), "a shop without a database");
-        for shard in &all {
-            shard.migrate(MIGRATIONS).await?;
-        }
-        Ok(Self(all))
-    }
-
-    /// The shard of a bucket. Version 1 of the directory: neighbouring buckets share a shard.
-    pub(crate) fn of(&self, bucket: Bucket) -> &Sql {
-        &self.0[self.number_of(bucket)]
-    }
-
-    pub(crate) fn number_of(&self, bucket: Bucket) -> usize {
-        usize::from(bucket.number()) * self.0.len() / usize::from(contracts::store::BUCKETS)
-    }
-
-    pub(crate) fn all(&self) -> &[Sql] {
-        &self.0
-    }
-}
 
 /// Why a change of an order was not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -255,8 +227,8 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
     let id = new.id.to_bytes();
     let is_new = tx.insert_new(
         "INSERT INTO orders (id, shopper, sale, hold, sale_log, sale_sequence, state, payment_seen, \
-         currency, total_minor, pay_by, created_at, version, charges, address, has_units) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         currency, total_minor, pay_by, created_at, version, charges, address, has_units, bucket) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             &id,
             &new.shopper,
@@ -273,7 +245,8 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
             order.version,
             &written(&new.charges)?,
             new.address.as_ref().map(written).transpose()?.as_ref(),
-            order.has_units
+            order.has_units,
+            new.id.bucket().number()
         ],
     )?;
     if !is_new {
@@ -384,7 +357,7 @@ pub(crate) fn find(tx: &mut Tx<'_>, id: OrderId, is_locked: bool) -> Result<Opti
     Ok(found.into_iter().next())
 }
 
-/// The order of a hold on this shard.
+/// The order of a hold on this shard, also if its bucket is being moved.
 pub(crate) fn of_hold(tx: &mut Tx<'_>, hold: &HoldRef) -> Result<Option<OrderId>, SqlError> {
     let key = params![hold.sale.as_str(), &hold.hold.0];
     tx.query_first("SELECT id FROM orders WHERE sale = ? AND hold = ?", key, |row| {
@@ -413,14 +386,17 @@ pub(crate) fn newest(
     at_most: usize,
 ) -> Result<Vec<Stored>, SqlError> {
     let before = before.map_or([0xff; 16], OrderId::to_bytes);
+    let here = directory::only_here(tx, "id", Wants::Read)?;
     match state {
         Some(state) => tx.query(
-            &format!("SELECT {COLUMNS} FROM orders WHERE state = ? AND id < ? ORDER BY id DESC LIMIT ?"),
+            &format!(
+                "SELECT {COLUMNS} FROM orders WHERE state = ? AND id < ?{here} ORDER BY id DESC LIMIT ?"
+            ),
             params![state.as_str(), &before, at_most],
             stored,
         ),
         None => tx.query(
-            &format!("SELECT {COLUMNS} FROM orders WHERE id < ? ORDER BY id DESC LIMIT ?"),
+            &format!("SELECT {COLUMNS} FROM orders WHERE id < ?{here} ORDER BY id DESC LIMIT ?"),
             params![&before, at_most],
             stored,
         ),
@@ -634,9 +610,10 @@ pub(crate) fn due_tasks(
         .filter(|kind| kind.asks() == of)
         .map(|kind| format!("'{}'", kind.as_str()))
         .collect();
+    let here = directory::only_here(tx, "order_id", Wants::Change)?;
     let text = format!(
         "SELECT number, kind, order_id, payment, reason, tries FROM tasks \
-         WHERE (due_at <= ? OR due_at > ?) AND kind IN ({}) ORDER BY due_at, number LIMIT ?",
+         WHERE (due_at <= ? OR due_at > ?) AND kind IN ({}){here} ORDER BY due_at, number LIMIT ?",
         kinds.join(", ")
     );
     tx.query(&text, params![now.0, now.plus(AHEAD).0, at_most], |row| {
@@ -710,11 +687,14 @@ pub(crate) fn unpaid_since(
     at_most: usize,
 ) -> Result<Vec<OrderId>, SqlError> {
     let mut found = Vec::new();
+    let here = directory::only_here(tx, "id", Wants::Change)?;
     for state in [OrderState::AwaitingPayment, OrderState::Created] {
-        let text = "SELECT id FROM orders WHERE state = ? AND pay_by <= ? AND sale IS NULL AND payment_seen = ? \
-                    ORDER BY pay_by LIMIT ?";
+        let text = format!(
+            "SELECT id FROM orders WHERE state = ? AND pay_by <= ? AND sale IS NULL AND payment_seen = ?{here} \
+             ORDER BY pay_by LIMIT ?"
+        );
         let key = params![state.as_str(), before.0, PaymentSeen::None.as_str(), at_most];
-        found.extend(tx.query(text, key, |row| row.array(0).map(OrderId::from_bytes))?);
+        found.extend(tx.query(&text, key, |row| row.array(0).map(OrderId::from_bytes))?);
     }
     Ok(found)
 }

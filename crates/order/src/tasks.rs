@@ -7,6 +7,7 @@ use crate::{
     core::{By, Command},
     returned,
     service::{Service, of_sql},
+    shards::Shard,
     store::{self, Asks, OrderError, Task, TaskKind},
 };
 use contracts::store::{
@@ -14,7 +15,7 @@ use contracts::store::{
     SaleDecision, Sku, StockLine, StoreError, TakenFrom,
 };
 use engines::sql::{
-    Sql, SqlError,
+    Sql, SqlError, Tx,
     outbox::{self, NotTold},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -73,9 +74,9 @@ impl Service {
     }
 
     /// Returns whether more may be due at once: not while what became of tasks cannot be written.
-    pub(crate) async fn do_due(self: Arc<Self>, shard: &Sql, of: Asks) -> Result<bool, SqlError> {
+    pub(crate) async fn do_due(self: Arc<Self>, shard: &Shard, of: Asks) -> Result<bool, SqlError> {
         let now = self.needs.clock.now();
-        let due = shard.read(move |tx| store::due_tasks(tx, now, of, READ_MAX)).await?;
+        let due = shard.sql.read(move |tx| store::due_tasks(tx, now, of, READ_MAX)).await?;
         let (count, mut written) = (due.len(), 0);
         let mut under_way = JoinSet::new();
         for task in due {
@@ -91,8 +92,9 @@ impl Service {
         Ok(count == READ_MAX && written == count)
     }
 
-    /// Returns whether it is written what became of the task.
-    async fn do_task(&self, shard: &Sql, task: Task) -> bool {
+    /// Returns whether it is written what became of the task. Of an order that is moved meanwhile
+    /// it is not written, and the task is done again where the order arrives.
+    async fn do_task(&self, shard: &Shard, task: Task) -> bool {
         let (order, kind) = (task.order, task.kind.as_str());
         let attempt = tokio::time::timeout(ATTEMPT_MAX, self.attempt(shard, &task)).await;
         let late = || Ok(Tried::Later(StoreError::Unavailable("no answer in time".into())));
@@ -124,7 +126,7 @@ impl Service {
                 put_off(shard, task, now.plus(pause)).await
             }
             Tried::Done | Tried::Decided(_) | Tried::StockIsSet => {
-                let write = shard.write(move |tx| {
+                let write = shard.write(order.bucket(), move |tx| {
                     // Before what the answer leads to, which may be the same again.
                     store::end_task(tx, task.number)?;
                     let (actor, reason, command) = match tried {
@@ -152,10 +154,10 @@ impl Service {
         if let Err(error) = &written {
             tracing::warn!(%order, kind, %error, "what became of a task of an order is not written; it is done again");
         }
-        written.is_ok()
+        matches!(written, Ok(Some(())))
     }
 
-    async fn attempt(&self, shard: &Sql, task: &Task) -> Result<Tried, SqlError> {
+    async fn attempt(&self, shard: &Shard, task: &Task) -> Result<Tried, SqlError> {
         let (order, stock) = (task.order, &self.needs.stock);
         let answer = match task.kind {
             TaskKind::Refund => {
@@ -295,19 +297,20 @@ impl Service {
     }
 
     async fn waits_for_stock(&self, order: OrderId) -> Result<bool, StoreError> {
-        let read = self.needs.shards.of(order.bucket()).read(move |tx| store::waits_for_stock(tx, order));
+        let body = move |tx: &mut Tx<'_>| store::waits_for_stock(tx, order);
+        let read = self.needs.shards.read(order.bucket(), body);
         read.await.map_err(|error| of_sql(&error))
     }
 
     pub(crate) async fn paid_with(&self, order: &OrderView) -> Result<Option<PaymentId>, StoreError> {
-        let (id, shard) = (order.id, self.needs.shards.of(order.id.bucket()));
-        let found = shard.read(move |tx| store::find(tx, id, false)).await;
+        let id = order.id;
+        let found = self.needs.shards.read(id.bucket(), move |tx| store::find(tx, id, false)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         Ok(found.and_then(|stored| stored.order.payment_id))
     }
 
-    async fn hold_of(&self, shard: &Sql, order: OrderId) -> Result<Option<HoldRef>, SqlError> {
-        let found = shard.read(move |tx| store::find(tx, order, false)).await?;
+    async fn hold_of(&self, shard: &Shard, order: OrderId) -> Result<Option<HoldRef>, SqlError> {
+        let found = shard.sql.read(move |tx| store::find(tx, order, false)).await?;
         Ok(found.and_then(|stored| stored.hold))
     }
 
@@ -319,12 +322,14 @@ impl Service {
                 tracing::warn!(%error, count, "orders: events wait, they cannot be told now");
             }
         };
-        outbox::tell(self.needs.shards.all(), &self.outbox, |events| posts.post(events), failed).await;
+        let all: Vec<Sql> = self.needs.shards.all().iter().map(|shard| shard.sql.clone()).collect();
+        outbox::tell(&all, &self.outbox, |events| posts.post(events), failed).await;
     }
 }
 
-async fn put_off(shard: &Sql, task: Task, until: TimeMs) -> Result<(), OrderError> {
-    shard.write(move |tx| store::put_task_off(tx, &task, until).map_err(OrderError::Sql)).await
+async fn put_off(shard: &Shard, task: Task, until: TimeMs) -> Result<Option<()>, OrderError> {
+    let bucket = task.order.bucket();
+    shard.write(bucket, move |tx| store::put_task_off(tx, &task, until).map_err(OrderError::Sql)).await
 }
 
 /// The stock refuses an order whose units were given back. One that was given up and then paid

@@ -1,7 +1,10 @@
 //! How much waits for people and for tasks, for the console's first page. Each count stops at a
 //! bound, so that it costs the same however much there is.
 
-use crate::store::TaskKind;
+use crate::{
+    directory::{self, Wants},
+    store::TaskKind,
+};
 use contracts::store::{OrderState, ReturnState};
 use engines::{
     params,
@@ -38,15 +41,18 @@ impl Waiting {
     }
 }
 
-fn count(tx: &mut Tx<'_>, of: &str, name: &str) -> Result<u64, SqlError> {
-    let text = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {of} = ? LIMIT ?) counted");
+fn count(tx: &mut Tx<'_>, (of, here): (&str, &str), name: &str) -> Result<u64, SqlError> {
+    let text = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {of} = ?{here} LIMIT ?) counted");
     let found = tx.query_first(&text, params![name, COUNTED_MAX], |row| row.count(0))?;
     Ok(found.unwrap_or_default())
 }
 
 /// What waits in one database.
 pub(crate) fn read(tx: &mut Tx<'_>) -> Result<Waiting, SqlError> {
-    let (orders, returns, tasks) = ("orders WHERE state", "returns WHERE state", "tasks WHERE kind");
+    let of_orders = directory::only_here(tx, "id", Wants::Read)?;
+    let of_others = directory::only_here(tx, "order_id", Wants::Read)?;
+    let orders = ("orders WHERE state", &*of_orders);
+    let (returns, tasks) = (("returns WHERE state", &*of_others), ("tasks WHERE kind", &*of_others));
     Ok(Waiting {
         for_payment: count(tx, orders, OrderState::AwaitingPayment.as_str())?,
         for_stock: count(tx, orders, OrderState::Paid.as_str())?,

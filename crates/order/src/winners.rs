@@ -5,7 +5,9 @@
 
 use crate::{
     core::{By, Command, HoldEvent, Place},
+    directory::{self, Wants},
     service::Service,
+    shards::Seen,
     store::{self, NewOrder, OrderError, whole_name},
 };
 use contracts::{
@@ -111,6 +113,10 @@ impl Service {
     /// event ended.
     pub(crate) async fn import(self: Arc<Self>, pulled: Vec<Pulled>) -> Vec<(Receipt, Ended)> {
         let (mut ended, mut all) = (Vec::new(), Vec::new());
+        // Where an order is to be written is looked up in the newest directory.
+        if let Err(error) = self.needs.shards.refresh().await {
+            tracing::warn!(%error, "the directory of orders cannot be read: the one that is known is used");
+        }
         for one in &pulled {
             match read(one) {
                 Ok(Some(news)) => all.push(news),
@@ -134,38 +140,50 @@ impl Service {
     /// where the order of a hold lies that was granted before, each shard is asked, once for all.
     async fn by_shard(&self, all: Vec<News>) -> (BTreeMap<usize, Vec<News>>, Vec<Receipt>) {
         let mut known: BTreeMap<HoldRef, usize> = BTreeMap::new();
+        let mut is_complete = true;
         for news in &all {
             if let What::Granted { shopper, .. } = &news.what {
-                let shard = self.needs.shards.number_of(Bucket::of_shopper(shopper));
-                known.insert(news.hold.clone(), shard);
+                match self.needs.shards.number_of(Bucket::of_shopper(shopper)) {
+                    Ok(shard) => drop(known.insert(news.hold.clone(), shard)),
+                    Err(error) => {
+                        tracing::error!(%error, "winners wait");
+                        is_complete = false;
+                    }
+                }
             }
         }
         let sought: BTreeSet<&HoldRef> = all.iter().map(|news| &news.hold).collect();
         let sought = sought.into_iter().filter(|hold| !known.contains_key(*hold)).cloned();
         let sought: Arc<Vec<HoldRef>> = Arc::new(sought.collect());
-        let mut is_complete = true;
+        let (mut seen, is_any_sought) = (Seen::default(), !sought.is_empty());
         for (number, shard) in self.needs.shards.all().iter().enumerate() {
             if sought.is_empty() {
                 break;
             }
             let asked = Arc::clone(&sought);
-            let found = shard.read(move |tx| {
-                asked
-                    .iter()
-                    .map(|hold| Ok(store::of_hold(tx, hold)?.is_some()))
-                    .collect::<Result<Vec<bool>, SqlError>>()
+            let found = shard.sql.read(move |tx| {
+                let here = directory::read_here(tx)?;
+                let found = asked.iter().map(|hold| match store::of_hold(tx, hold)? {
+                    Some(order) => directory::is_here(tx, order.bucket(), Wants::Read),
+                    None => Ok(false),
+                });
+                Ok((here, found.collect::<Result<Vec<bool>, SqlError>>()?))
             });
             match found.await {
-                Ok(found) => {
+                Ok((here, found)) => {
+                    seen.add(here);
                     let here = sought.iter().zip(found).filter(|(_, is_here)| *is_here);
                     known.extend(here.map(|(hold, _)| (hold.clone(), number)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, shard = number, "winners wait: orders cannot be read");
+                    let error: SqlError = error;
+                    tracing::warn!(%error, shard = shard.name, "winners wait: orders cannot be read");
                     is_complete = false;
                 }
             }
         }
+        // An order may have been on its way from a database to another.
+        is_complete &= !is_any_sought || seen.is_each_once();
         let (mut shards, mut waiting) = (BTreeMap::<usize, Vec<News>>::new(), Vec::new());
         for news in all {
             match known.get(&news.hold) {
@@ -225,7 +243,7 @@ impl Service {
     ) -> Result<Vec<(Receipt, Ended)>, SqlError> {
         let (news, products, now) = (Arc::clone(news), Arc::clone(products), self.needs.clock.now());
         let chance = Arc::clone(&self.needs.chance);
-        let written = self.needs.shards.all()[shard].write(move |tx| {
+        let written = self.needs.shards.all()[shard].sql.write(move |tx| {
             let each = news.iter().map(|one| Ok((one.receipt, follow(tx, (now, &*chance), one, &products)?)));
             each.collect()
         });
@@ -266,6 +284,9 @@ fn follow(
     let (sale, hold) = (&news.hold.sale, &news.hold.hold);
     match &news.what {
         What::Granted { shopper, lines, currency, pay_by } => {
+            if !directory::is_here(tx, Bucket::of_shopper(shopper), Wants::Change)? {
+                return Ok(Ended::Later);
+            }
             if let Some(order) = store::of_hold(tx, &news.hold)? {
                 let command = Command::InSale { place: news.place.clone(), event: HoldEvent::Granted };
                 let by = By { actor: "sale", reason: "granted again in the sale, which was restored" };
@@ -300,6 +321,9 @@ fn follow(
                 tracing::warn!(%sale, %hold, "of this hold there is no order: its grant has not come, or was not kept");
                 return Ok(Ended::Failed);
             };
+            if !directory::is_here(tx, order.bucket(), Wants::Change)? {
+                return Ok(Ended::Later);
+            }
             let reason = match event {
                 HoldEvent::Confirmed { is_late: false, .. } => "paid, says the sale",
                 HoldEvent::Confirmed { is_late: true, .. } => "paid late, says the sale, and a unit was left",

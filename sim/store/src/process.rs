@@ -172,7 +172,8 @@ impl Outside {
             provider,
         );
         let stock = inventory::service::Service::open(sql(INVENTORY), Arc::clone(&clock)).await?;
-        let shards = order::store::Shards::open(SHARDS.into_iter().map(sql).collect()).await?;
+        let all = order::shards::numbered(SHARDS.into_iter().map(sql).collect());
+        let shards = order::shards::Shards::open(all, clock.now(), &*chance).await?;
         let shelf = Shelf { prices: Arc::clone(&self.prices), world: Arc::clone(world), life };
         let holds = Holds { sale: Arc::clone(&self.sale), world: Arc::clone(world), life };
         let orders = order::service::Service::new(order::service::Needs {

@@ -140,6 +140,15 @@ impl Bucket {
     pub fn number(self) -> u16 {
         self.0
     }
+
+    /// The bucket of this number, if there is one.
+    pub fn numbered(number: u16) -> Option<Self> {
+        (number < BUCKETS).then_some(Self(number))
+    }
+
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..BUCKETS).map(Self)
+    }
 }
 
 impl OrderId {

@@ -47,6 +47,7 @@ pub async fn check(fresh: &mut dyn FnMut() -> Opened<'static>) {
     a_refused_transaction_leaves_nothing(&fresh().await).await;
     one_transaction_sees_one_state(&fresh().await).await;
     a_read_may_ask_for_rows_that_others_lock(&fresh().await).await;
+    what_two_look_at_together_is_changed_after_both(&fresh().await).await;
     the_last_unit_is_taken_once(&fresh().await).await;
     tables_are_made_once_and_only_by_versions_that_know_them(&fresh().await).await;
     a_panic_leaves_nothing_and_the_next_one_is_served(&fresh().await).await;
@@ -61,6 +62,43 @@ async fn a_read_may_ask_for_rows_that_others_lock(sql: &Sql) {
     let text = "SELECT amount FROM things WHERE name = ?";
     let read = sql.read(move |tx| tx.query_locked(text, params!["one"], |row| row.int(0)));
     assert_eq!(read.await, Ok(vec![1]));
+}
+
+/// Some transactions look at a row and count up another one, while one changes what they look at:
+/// none of them is stored after the change with what it saw before.
+async fn what_two_look_at_together_is_changed_after_both(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "door", 1, None)).await.expect("it is stored");
+    sql.write(|tx| put(tx, 2, "after the door", 0, None)).await.expect("it is stored");
+    let mut all = JoinSet::new();
+    for _ in 0..8 {
+        let sql = sql.clone();
+        all.spawn(async move {
+            loop {
+                let entered = sql.write(|tx| {
+                    let text = "SELECT amount FROM things WHERE name = ?";
+                    let open = tx.query_shared(text, params!["door"], |row| row.int(0))?;
+                    if open != [1] {
+                        return Ok(false);
+                    }
+                    let text = "UPDATE things SET amount = amount + 1 WHERE name = ?";
+                    tx.execute(text, params!["after the door"])?;
+                    Ok::<_, SqlError>(true)
+                });
+                if !entered.await.expect("it is stored") {
+                    return;
+                }
+            }
+        });
+    }
+    while sql.read(|tx| amount(tx, "after the door")).await.expect("it is read") < Some(20) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let shut = "UPDATE things SET amount = 0 WHERE name = 'door'";
+    sql.write(move |tx| tx.execute(shut, &[])).await.expect("it is stored");
+    let at_the_end = sql.read(|tx| amount(tx, "after the door")).await;
+    while all.join_next().await.is_some() {}
+    assert_eq!(sql.read(|tx| amount(tx, "after the door")).await, at_the_end);
 }
 
 async fn with_tables(sql: &Sql) {

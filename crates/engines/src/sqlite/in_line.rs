@@ -211,6 +211,10 @@ impl Statements for Watched<'_> {
         self.current.for_update()
     }
 
+    fn for_share(&self) -> &'static str {
+        self.current.for_share()
+    }
+
     fn schema_text(&self, sql: &str) -> String {
         self.current.schema_text(sql)
     }

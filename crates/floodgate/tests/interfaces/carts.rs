@@ -123,7 +123,7 @@ fn from_the_cart_to_the_refund_on_mariadb() {
     from_the_cart_to_the_refund(&Server::with(Setup { serve, settings, ..Setup::default() }));
 }
 
-fn from_the_cart_to_the_refund(server: &Server) {
+pub(crate) fn from_the_cart_to_the_refund(server: &Server) {
     let operator = Operator::new(server);
     let before = poll("the store is open", || operator.try_figures());
     let mut ann = Shopper::stranger(server);

@@ -50,6 +50,7 @@ mod rehearsal;
 mod sales_on_a_mount;
 mod schedules;
 mod search;
+mod shards;
 mod shop_pages;
 mod sign_in;
 mod sold_out;

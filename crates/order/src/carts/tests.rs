@@ -6,7 +6,8 @@ use crate::{
     core::{Command, returns::Step},
     return_rows::ReturnError,
     service::{Needs, of_return},
-    store::{Asks, Shards},
+    shards::{Shards, numbered},
+    store::Asks,
 };
 use contracts::{
     SaleId,
@@ -211,7 +212,8 @@ struct Shop {
 async fn shop(stock: &[(&str, u64)]) -> Shop {
     let dir = tempfile::tempdir().unwrap();
     let shard = |number: u8| engines::sqlite::open(&dir.path().join(format!("{number}.db"))).unwrap();
-    let shards = Shards::open((0..2).map(shard).collect()).await.unwrap();
+    let all = numbered((0..2).map(shard).collect());
+    let shards = Shards::open(all, TimeMs(NOW), &engines::chance::SystemChance).await.unwrap();
     let world = Arc::new(World::default());
     world.price.store(1_000, Relaxed);
     world.shelf.lock().unwrap().free =
@@ -767,8 +769,8 @@ async fn an_order_that_is_paid_after_all_keeps_its_units() {
     let paid = Command::Paid { payment, amount_minor: 4_000 };
     shop.orders.command(order, "test".into(), "because".into(), paid).await.unwrap();
     // A task to free them, which was put off, is still there.
-    let shard = shop.orders.needs.shards.of(order.bucket());
-    let late = shard.write(move |tx| {
+    let shards = &shop.orders.needs.shards;
+    let late = shards.write(order.bucket(), move |tx| {
         store::add_task(tx, TimeMs(NOW), order, store::TaskKind::FreeStock, None, "expired")
     });
     late.await.unwrap();
