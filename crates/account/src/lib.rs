@@ -17,9 +17,12 @@
 //! | `links` | links that set a password, in a table |
 //! | `words` | what letters say |
 //! | `post` | sends what waits |
+//! | [`provider`] | log-in at a provider of identities (OpenID Connect) |
+//! | `connected` | which log-ins there are connected with which account, in a table |
 //! | `store` | accounts and sessions in tables |
 
 pub mod api;
+mod connected;
 mod deletion;
 pub mod email;
 mod letters;
@@ -31,6 +34,7 @@ pub mod pages;
 mod password;
 mod passwords;
 mod post;
+pub mod provider;
 pub mod service;
 mod store;
 mod words;

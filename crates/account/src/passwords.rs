@@ -2,7 +2,7 @@
 //! the account's address.
 
 use crate::{
-    email,
+    connected, email,
     letters::{self, Kind},
     links, password,
     service::{SESSION_FOR, Service, hash_of, key, of_sql, random, secret_of, signed_in},
@@ -69,6 +69,8 @@ impl Service {
             if !links::take(tx, &link)? {
                 return Ok(false);
             }
+            // Who made the account with another's address may have connected a log-in of theirs.
+            connected::remove_of_other_addresses(tx, account)?;
             set(tx, now, (account, &password), (reset.language, letter))
         });
         self.changed(written.await)
@@ -121,6 +123,19 @@ impl Service {
         let written: Result<Option<String>, SqlError> = written.await;
         let name = written.map_err(|error| of_sql(&error))?;
         Ok(name.map(|name| signed_in(account, name, &secret, SESSION_FOR.0 / 1000)))
+    }
+
+    pub(crate) async fn disconnect_one(&self, own: OwnPassword) -> Result<bool, StoreError> {
+        let account = own.account;
+        let Some(checked) = self.checked(own).await? else { return Ok(false) };
+        let written = self.sql.write(move |tx| {
+            if store::locked_with(tx, account, &checked.hash)?.is_none() {
+                return Ok(false);
+            }
+            connected::remove_all(tx, account).map(|()| true)
+        });
+        let written: Result<bool, SqlError> = written.await;
+        written.map_err(|error| of_sql(&error))
     }
 
     /// What was checked if the password is the account's, under the limits of wrong ones; `None`

@@ -138,6 +138,7 @@ impl Service {
         let (shop, language) = (&self.shop, letter.language);
         let words = match letter.kind {
             Kind::Deleted => shop.deleted(language),
+            Kind::Connected => shop.connected(language),
             Kind::PasswordChanged => shop.password_changed(language),
             Kind::Reset => match self.link_of(letter).await? {
                 Some(secret) => shop.reset(language, &secret),

@@ -1,10 +1,10 @@
 //! Accounts as a service: registration, sessions, and the token for a sale.
 
 pub use crate::words::ShopWords;
-use crate::{email, limits::LetterLimits, password, store};
+use crate::{connected, email, limits::LetterLimits, password, store};
 use contracts::store::{
-    AccountId, Accounts, Address, AskReset, Asked, Credentials, Deleted, HoldsPersonalData, NewAccount,
-    OwnPassword, Profile, ResetPassword, SessionView, SignedIn, StoreError,
+    AccountId, Accounts, Address, AskReset, Asked, Credentials, Deleted, HoldsPersonalData, LogInWays,
+    NewAccount, OwnPassword, Profile, ResetPassword, SessionView, SignedIn, StoreError,
 };
 use data_encoding::BASE64URL_NOPAD;
 use engines::{
@@ -36,8 +36,8 @@ const WRONG_EVERY_SECONDS_IN_ALL: u32 = 3;
 const WRONG_BURST_IN_ALL: u32 = 100;
 const WRONG_SLOTS: usize = 1 << 16;
 /// Characters of a shopper's name.
-const NAME_MAX: usize = 80;
-const SECRET_BYTES: usize = 32;
+pub(crate) const NAME_MAX: usize = 80;
+pub(crate) const SECRET_BYTES: usize = 32;
 
 /// Makes the token by which a sale knows the shopper; `None` if the sale takes others' tokens only.
 pub type SignForSale = Box<dyn Fn(AccountId, TimeMs) -> Option<String> + Send + Sync>;
@@ -224,6 +224,8 @@ impl Service {
         let of_both = key(&[of_email, network].map(u64::to_le_bytes).concat());
         let allowed = self.wrong.look(of_both, now).and_then(|()| self.wrong_in_all.look(of_email, now));
         allowed.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })?;
+        // An account that a provider's log-in has made has none.
+        let stored = stored.filter(|stored| !stored.is_empty());
         let is_account = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.unmatched_hash.clone());
         let is_right = self.hashing(move || password::is_of(&password, &stored)).await? && is_account;
@@ -374,6 +376,17 @@ impl Accounts for Service {
             let found = self.sql.read(move |tx| store::profile(tx, account)).await;
             found.map_err(|error| of_sql(&error))
         })
+    }
+
+    fn log_in_ways(&self, account: AccountId) -> Asked<'_, LogInWays> {
+        Box::pin(async move {
+            let found = self.sql.read(move |tx| connected::ways(tx, account)).await;
+            found.map_err(|error| of_sql(&error))
+        })
+    }
+
+    fn disconnect(&self, own: OwnPassword) -> Asked<'_, bool> {
+        Box::pin(self.disconnect_one(own))
     }
 
     fn addresses(&self, account: AccountId) -> Asked<'_, Vec<Address>> {

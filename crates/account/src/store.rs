@@ -1,6 +1,6 @@
 //! Accounts and sessions in tables: what is read and written within one transaction.
 
-use crate::operated;
+use crate::{connected, operated};
 use contracts::store::{ADDRESSES_MAX, AccountId, Address, Profile};
 use engines::{
     params,
@@ -11,7 +11,10 @@ use units::TimeMs;
 /// Sessions of one account. The oldest ends when a further one begins.
 const SESSIONS_MAX: usize = 20;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS];
+pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED];
+
+const CONNECTED: Migration =
+    Migration { name: "log-ins at a provider of identities", statements: connected::TABLES };
 
 const LOCKS: Migration = Migration { name: "accounts that are locked", statements: operated::TABLES };
 
@@ -102,7 +105,17 @@ pub(crate) fn locked_with(
     Ok(found.into_iter().next())
 }
 
-/// The address of an account, and the hash of its password.
+/// The address and the name of an account that is not locked by an operator. Its row stays as it is
+/// until the transaction ends.
+pub(crate) fn locked(tx: &mut Tx<'_>, account: AccountId) -> Result<Option<(String, String)>, SqlError> {
+    let text = "SELECT email, name FROM accounts WHERE id = ? AND locked_at IS NULL";
+    let found =
+        tx.query_locked(text, params![&account.to_bytes()], |row| Ok((row.text(0)?, row.text(1)?)))?;
+    Ok(found.into_iter().next())
+}
+
+/// The address of an account, and the hash of its password: a text without characters if it has
+/// none.
 pub(crate) fn email_and_password(
     tx: &mut Tx<'_>,
     account: AccountId,

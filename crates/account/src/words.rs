@@ -111,6 +111,37 @@ impl ShopWords {
         }
     }
 
+    /// The letter that says that a provider's log-in opens the account now.
+    pub(crate) fn connected(&self, language: Language) -> Words {
+        let (shop, lang) = (self.name(language), language.as_str());
+        let zh = in_chinese(shop);
+        let link = format!("{}/account/forgot?lang={lang}", self.origin);
+        match language {
+            Language::En => self.letter(
+                language,
+                format!("Another way to log in to {shop}"),
+                vec![
+                    Part::Says(format!(
+                        "Your account at {shop} was connected with a log-in of another provider, which opens it from now on."
+                    )),
+                    Part::Says(
+                        "If it was you, there is nothing to do. If it was not, set a new password at once, and disconnect the log-in on the page “Name and password”:".into(),
+                    ),
+                    Part::Leads(link, "Set a new password"),
+                ],
+            ),
+            Language::Zh => self.letter(
+                language,
+                format!("您在{zh}的账户新增了登录方式"),
+                vec![
+                    Part::Says(format!("您在{zh}的账户已绑定第三方登录，今后可使用该方式登录。")),
+                    Part::Says("如果是您本人操作，无需处理；如果不是，请立即重置密码，并在“姓名与密码”页面解除绑定：".into()),
+                    Part::Leads(link, "重置密码"),
+                ],
+            ),
+        }
+    }
+
     /// The letter that says that the account is gone, and what will be erased.
     pub(crate) fn deleted(&self, language: Language) -> Words {
         let shop = self.name(language);

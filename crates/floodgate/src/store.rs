@@ -36,6 +36,7 @@ mod cache;
 mod demo;
 mod mail;
 mod messages;
+mod oidc;
 mod pictures;
 pub(crate) mod ports;
 pub(crate) mod reference;
@@ -79,6 +80,7 @@ pub(crate) struct Config {
     pub(crate) cache: cache::Config,
     pub(crate) mail: mail::Config,
     pub(crate) stripe: StripeConfig,
+    pub(crate) oidc: oidc::Config,
 }
 
 /// The section `[store.stripe]`.
@@ -174,7 +176,8 @@ impl Config {
                 return Some((key, "want an origin such as \"https://shop.example\", without a path".into()));
             }
         }
-        if let Some(wrong) = self.mail.wrong().or_else(|| self.cache.wrong()) {
+        let of_oidc = || self.oidc.wrong(&self.public_url);
+        if let Some(wrong) = self.mail.wrong().or_else(|| self.cache.wrong()).or_else(of_oidc) {
             return Some(wrong);
         }
         if !self.mail.smtp.is_empty() && self.public_url.is_empty() {
@@ -297,6 +300,7 @@ impl Default for Config {
             stripe: StripeConfig::default(),
             mail: mail::Config::default(),
             cache: cache::Config::default(),
+            oidc: oidc::Config::default(),
         }
     }
 }
@@ -627,6 +631,13 @@ impl Contexts<'_> {
             holds: vec![Arc::clone(&orders) as _],
         });
         let accounts = accounts.await?;
+        let provider = {
+            let (oidc, accounts) = (self.config.oidc.clone(), Arc::clone(&accounts));
+            let origin = self.words().origin;
+            let opened = tokio::task::spawn_blocking(move || oidc.open(&origin, &accounts));
+            let opened = opened.await.map_err(io::Error::other)?;
+            opened.map_err(|why| NotOpen { why, passes: false })?
+        };
         if let Some(in_sale) = self.demo_stock {
             let filled = async {
                 demo::fill(&catalog).await?;
@@ -660,6 +671,7 @@ impl Contexts<'_> {
             is_demo,
             takes_payments: is_demo || !self.config.payments.is_empty(),
             has_sandbox: self.config.is_sandbox(is_demo),
+            provider: provider.map(|port| shop::parts::Provider { port, name: self.config.oidc.names() }),
             sign_ins: shop::parts::sign_ins(),
             new_carts: shop::parts::new_carts(),
             protection: Arc::clone(self.protection),

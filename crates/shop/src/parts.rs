@@ -1,9 +1,22 @@
 //! What the pages use.
 
 use axum::extract::FromRef;
-use contracts::store::{Accounts, Carts, Catalog, Orders, Payments, SaleViews, Stock};
+use contracts::store::{Accounts, Carts, Catalog, Orders, Payments, SaleViews, SignInProvider, Stock};
 use std::{fmt, sync::Arc};
 use web::{limits::Buckets, protection::Protection};
+
+/// A provider of identities.
+pub struct Provider {
+    pub port: Arc<dyn SignInProvider>,
+    /// What shoppers call it, in both languages.
+    pub name: [String; 2],
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("name", &self.name).finish_non_exhaustive()
+    }
+}
 
 /// The contexts that the pages are over, and what the shop is called.
 pub struct Shop {
@@ -27,6 +40,8 @@ pub struct Shop {
     pub takes_payments: bool,
     /// They are paid in the sandbox, which takes no money: said on every page.
     pub has_sandbox: bool,
+    /// Where shoppers may log in too.
+    pub provider: Option<Provider>,
     /// Forms of log-in and registration, by address: each costs a password's hash.
     pub sign_ins: Buckets,
     /// New carts of visitors without an account, by address: each stays for a month.

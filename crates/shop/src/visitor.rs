@@ -33,6 +33,8 @@ pub(crate) struct Visitor {
     pub(crate) signed_in: Option<SignedIn>,
     /// The cart from before the visitor logged in.
     pub(crate) guest: Option<GuestCart>,
+    /// What this browser brings back from the provider of identities.
+    pub(crate) at_provider: Option<String>,
     /// The page's path with its query, without the language.
     pub(crate) here: String,
     /// Accounts do not answer: it is not known who this is.
@@ -47,6 +49,8 @@ fn page_of_form(path: &str) -> &str {
         "/account/name" | "/account/password" | "/account/log-out-elsewhere" => "/account/settings",
         "/account/addresses/forget" | "/account/data" => "/account",
         "/account/log-out" => "/",
+        "/account/provider" => "/account/log-in",
+        "/account/provider/connect" | "/account/provider/disconnect" => "/account/settings",
         "/cart/lines" => "/cart",
         _ => match path.strip_prefix("/orders/").and_then(|rest| rest.split_once('/')) {
             Some((order, "address" | "return")) if !order.is_empty() => path,
@@ -72,7 +76,8 @@ impl FromRequestParts<Parts> for Visitor {
         // Without accounts the shop is still there to look at.
         let (is_unknown, signed_in) = (found.is_err(), found.unwrap_or_default());
         let guest = cookie(&parts.headers, CART).and_then(|secret| secret.parse().ok());
-        Ok(Self { lang, signed_in, guest, here, is_unknown, chooses })
+        let at_provider = cookie(&parts.headers, at_provider(&shop)).map(str::to_owned);
+        Ok(Self { lang, signed_in, guest, at_provider, here, is_unknown, chooses })
     }
 }
 
@@ -94,6 +99,7 @@ impl Visitor {
             lang: Lang::chosen(refused.uri.query(), refused.headers),
             signed_in: None,
             guest: None,
+            at_provider: None,
             // An answer is never much longer than what it answers.
             here: Some(here(refused.method, refused.uri))
                 .filter(|here| here.len() <= HERE_MAX)
@@ -199,6 +205,19 @@ pub(crate) fn begin_session(shop: &Shop, signed_in: &SignedIn, response: &mut Re
         response,
         format!("{SESSION}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"),
     );
+}
+
+/// The cookie of a browser that is at the provider of identities. With TLS no other host of the
+/// shop's domain can set it: who could would have visitors log in to an account of theirs.
+fn at_provider(shop: &Shop) -> &'static str {
+    if shop.protection.is_https { "__Host-shop_at_provider" } else { "shop_at_provider" }
+}
+
+/// Gives the visitor the cookie to bring back, or takes it away.
+pub(crate) fn set_at_provider(shop: &Shop, to: Option<(&str, u64)>, response: &mut Response) {
+    let secure = if shop.protection.is_https { "; Secure" } else { "" };
+    let (name, (value, seconds)) = (at_provider(shop), to.unwrap_or_default());
+    append(response, format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}"));
 }
 
 /// Lets an address make one more cart.

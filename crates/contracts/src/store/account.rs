@@ -105,6 +105,91 @@ pub enum Deleted {
     Not(InTheWay),
 }
 
+/// A log-in at the provider of identities that is connected with an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectedLogIn {
+    /// The provider, by its URL.
+    pub issuer: String,
+    /// The provider's own name of the shopper.
+    pub subject: String,
+    pub connected_at: TimeMs,
+}
+
+/// How the shopper of an account can log in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogInWays {
+    pub has_password: bool,
+    pub connected: Vec<ConnectedLogIn>,
+}
+
+/// A browser goes to the provider of identities.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GoToProvider {
+    /// The provider's page.
+    pub url: String,
+    /// What the browser brings along when it comes back, as a cookie's value. It is a secret.
+    pub cookie: String,
+    /// Seconds for which it is good.
+    pub seconds: u64,
+}
+
+/// A browser comes back from the provider.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FromProvider {
+    /// The [`GoToProvider::cookie`] that it has.
+    pub cookie: String,
+    /// The query of the address with which it comes.
+    pub query: String,
+    /// The account to which it is logged in.
+    pub account: Option<AccountId>,
+    pub language: Language,
+}
+
+/// What became of a log-in at the provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProviderAnswer {
+    /// A new session, and the path to go to.
+    SignedIn(SignedIn, String),
+    /// The account is connected with the provider's log-in.
+    Connected,
+    Not(NotSignedIn),
+}
+
+/// Why a log-in at the provider is none here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSignedIn {
+    /// This browser has not begun it, has ended it already, or took too long.
+    Over,
+    /// The shopper has cancelled it there.
+    Cancelled,
+    /// The provider, or what it says, cannot be believed now.
+    Refused,
+    /// The provider does not answer.
+    Away,
+    /// The provider knows no address of mail, or has not checked it.
+    NoAddress,
+    /// The address has an account, whose shopper is to log in to it first.
+    HasAccount,
+    /// Another account is connected with it.
+    OfAnother,
+    /// The account is connected with another log-in of this provider.
+    HasAnother,
+    /// An operator has locked the account.
+    Locked,
+}
+
+/// The port of a provider of identities (OpenID Connect).
+pub trait SignInProvider: Send + Sync {
+    /// Sends a browser there, to come back to `next`, a path of the shop.
+    fn go(&self, next: String, language: Language) -> Asked<'_, GoToProvider>;
+
+    /// The same for who wants to connect an account. `None` if the password is not the account's.
+    fn connect(&self, own: OwnPassword) -> Asked<'_, Option<GoToProvider>>;
+
+    /// What the provider says of a browser that comes back.
+    fn come_back(&self, from: FromProvider) -> Asked<'_, ProviderAnswer>;
+}
+
 /// The port of a context that has something of its own about shoppers.
 pub trait HoldsPersonalData: Send + Sync {
     /// What keeps the account from being deleted, if anything does.
@@ -126,7 +211,7 @@ macro_rules! without_fields {
     )*};
 }
 
-without_fields! { NewAccount Credentials AskReset ResetPassword OwnPassword }
+without_fields! { NewAccount Credentials AskReset ResetPassword OwnPassword GoToProvider FromProvider }
 
 /// A session.
 #[derive(Clone, PartialEq, Eq)]
@@ -208,6 +293,13 @@ pub trait Accounts: Send + Sync {
 
     /// The account's own view.
     fn profile(&self, account: AccountId) -> Asked<'_, Option<Profile>>;
+
+    /// How its shopper can log in.
+    fn log_in_ways(&self, account: AccountId) -> Asked<'_, LogInWays>;
+
+    /// Takes the provider's log-ins away from an account. `false` if the password is not the
+    /// account's.
+    fn disconnect(&self, own: OwnPassword) -> Asked<'_, bool>;
 
     /// Where the account's parcels went, the one that was used last first.
     fn addresses(&self, account: AccountId) -> Asked<'_, Vec<Address>>;

@@ -17,8 +17,9 @@ mod sales;
 mod stock;
 
 pub use account::{
-    ADDRESSES_MAX, Accounts, AskReset, Credentials, Deleted, HoldsPersonalData, InTheWay, Language,
-    NewAccount, OwnPassword, Profile, ResetPassword, SessionView, SignedIn,
+    ADDRESSES_MAX, Accounts, AskReset, ConnectedLogIn, Credentials, Deleted, FromProvider, GoToProvider,
+    HoldsPersonalData, InTheWay, Language, LogInWays, NewAccount, NotSignedIn, OwnPassword, Profile,
+    ProviderAnswer, ResetPassword, SessionView, SignInProvider, SignedIn,
 };
 pub use address::Address;
 pub use cart::{

@@ -4,6 +4,7 @@
 
 pub mod challenge;
 pub mod http;
+pub mod identities;
 pub mod mailpit;
 #[path = "../../../engines/tests/engines/mariadb/server.rs"]
 pub mod mariadb;

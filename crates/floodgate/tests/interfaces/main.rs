@@ -35,6 +35,7 @@ mod messages;
 mod no_handles_for_deliveries;
 mod not_eligible;
 mod notify_alerts;
+mod oidc;
 mod one_sale_down;
 mod openapi_as_served;
 mod operators_in_the_log;

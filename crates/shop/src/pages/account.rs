@@ -1,6 +1,6 @@
 //! Logging in and out, registration, and the token for the sale.
 
-use super::{addresses, framed, page};
+use super::{addresses, entrance, framed, page};
 use crate::{
     design::{Field, Frame, Mood, field, notice, refusal},
     parts::Shop,
@@ -88,6 +88,7 @@ async fn log_in_page(
                 (password_field("password", lang.say("Password", "密码"), None))
                 button class="wide" type="submit" { (title) }
             }
+            (entrance::button(shop, lang, next))
             p { a class="apart" href="/account/forgot" { (lang.say("Forgot your password?", "忘记密码？")) } }
             p { (lang.say("New here?", "还没有账户？")) " " a class="apart" href={ "/account/register?next=" (query) } { (lang.say("Create an account", "注册")) } }
         }
@@ -275,6 +276,7 @@ async fn register_page(
                     of(WrongField::Password, lang.say("Please choose one of 10 to 128 characters.", "密码长度应为 10 至 128 个字符。"))))
                 button class="wide" type="submit" { (title) }
             }
+            (entrance::button(shop, lang, next))
         }
     };
     let (here, is_refused) = (Some(format!("/account/register?next={query}")), !wrong.is_empty());

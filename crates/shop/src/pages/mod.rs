@@ -4,10 +4,12 @@ mod account;
 mod addresses;
 mod browse;
 mod cart;
+mod entrance;
 mod orders;
 mod own_data;
 mod passwords;
 mod problems;
+mod provider;
 mod returns;
 mod settings;
 
@@ -17,6 +19,7 @@ use crate::{
     visitor::Visitor,
 };
 use axum::response::Response;
+use http::{HeaderValue, header};
 use maud::Markup;
 use web::{
     operation::{Access, Operation, get, post},
@@ -25,6 +28,7 @@ use web::{
 };
 
 pub use problems::problem_page;
+pub use provider::CALLBACK as PROVIDER_CALLBACK;
 
 const OPEN: Access = Access::Open;
 static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &ICON, &web::page::STYLE];
@@ -43,6 +47,10 @@ pub fn operations() -> Vec<Operation<Parts>> {
         get("/account/register", "showRegister", OPEN, account::show_register),
         post("/account/register", "register", OPEN, account::register),
         post("/account/log-out", "logOut", OPEN, account::log_out),
+        post("/account/provider", "logInAtProvider", OPEN, provider::go),
+        get(provider::CALLBACK, "comeFromProvider", OPEN, provider::come_back),
+        post("/account/provider/connect", "connectProvider", OPEN, provider::connect),
+        post("/account/provider/disconnect", "disconnectProvider", OPEN, provider::disconnect),
         get("/account/forgot", "showForgot", OPEN, passwords::show_forgot),
         post("/account/forgot", "askReset", OPEN, passwords::ask),
         get("/account/reset", "showReset", OPEN, passwords::show_reset),
@@ -95,6 +103,15 @@ async fn form_page<'a>(
     is_refused: bool,
 ) -> Result<Response, Problem> {
     framed(shop, visitor, title, body, |frame| Frame { is_refused, ..frame }).await
+}
+
+/// The page leads to another site at once: a form that is answered by a redirect may only lead to
+/// its own (Content Security Policy, `form-action`).
+fn leads_to(mut page: Response, url: &str) -> Response {
+    if let Ok(refresh) = HeaderValue::try_from(format!("0; url={url}")) {
+        page.headers_mut().insert(header::REFRESH, refresh);
+    }
+    page
 }
 
 /// The same, with what is special about it.

@@ -21,7 +21,6 @@ use contracts::{
         StartPayment, StoreError,
     },
 };
-use http::HeaderValue;
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -479,11 +478,7 @@ async fn leave(shop: &Shop, visitor: &Visitor, url: &str) -> Result<Response, Pr
         )) }
         p { a class="button" href=(url) rel="noreferrer" { (lang.say("Continue to the payment", "继续支付")) } }
     };
-    let mut page = page(shop, visitor, title, &body).await?;
-    if let Ok(refresh) = HeaderValue::try_from(format!("0; url={url}")) {
-        page.headers_mut().insert(http::header::REFRESH, refresh);
-    }
-    Ok(page)
+    Ok(super::leads_to(page(shop, visitor, title, &body).await?, url))
 }
 
 /// `POST /orders/{order}/cancel`.

@@ -2,7 +2,7 @@
 
 use super::{
     account::{many_tries, password_field, refused, too_many},
-    form_page,
+    form_page, passwords,
     settings::{own_password, wrong_password},
 };
 use crate::{
@@ -62,6 +62,7 @@ async fn collect(shop: &Shop, signed_in: &SignedIn) -> Result<Value, StoreError>
     let account = signed_in.account;
     let profile = shop.accounts.profile(account).await?;
     let addresses = shop.accounts.addresses(account).await?;
+    let ways = shop.accounts.log_in_ways(account).await?;
     let sessions = shop.accounts.sessions(account, signed_in.session.clone()).await?;
     let cart = shop.carts.cart(CartOwner::Account(account)).await?;
     let (orders, has_all_orders) = orders(shop, signed_in).await?;
@@ -72,6 +73,12 @@ async fn collect(shop: &Shop, signed_in: &SignedIn) -> Result<Value, StoreError>
             "name": profile.name,
             "created_at": profile.created_at,
         })),
+        "has_password": ways.has_password,
+        "connected_log_ins": ways.connected.iter().map(|log_in| json!({
+            "issuer": log_in.issuer,
+            "subject": log_in.subject,
+            "connected_at": log_in.connected_at,
+        })).collect::<Vec<_>>(),
         "addresses": addresses,
         "sessions": sessions.iter().map(|session| json!({
             "began_at": session.began_at,
@@ -134,6 +141,10 @@ async fn delete_page(
 ) -> Result<Response, Problem> {
     let (lang, title) = (visitor.lang, visitor.lang.say("Delete your account", "注销账户"));
     let is_refused = refusal_of.is_some() || wrong.is_some();
+    let Some(account) = visitor.account() else { return visitor.to_log_in() };
+    let has_password = shop.accounts.log_in_ways(account).await.map_err(of_store)?.has_password;
+    let profile = shop.accounts.profile(account).await.map_err(of_store)?;
+    let email = profile.map(|profile| profile.email).unwrap_or_default();
     let body = html! {
         div class="narrow" {
             (crumbs(lang, &[("/account", lang.say("Your account", "我的账户"))]))
@@ -149,10 +160,15 @@ async fn delete_page(
                 "What the law makes us keep of orders stays: what was bought, when, for how much, and to which country it went. It does not say any more who you are.",
                 "依法须保留的订单信息（商品、时间、金额和收货国家）会继续保留，但不再包含您的身份信息。",
             )) }
-            form class="card" method="post" action="/account/delete" {
-                input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
-                (password_field("password", lang.say("Password", "密码"), wrong))
-                button class="danger wide" type="submit" { (lang.say("Delete my account", "永久注销账户")) }
+            @if has_password {
+                form class="card" method="post" action="/account/delete" {
+                    input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
+                    (password_field("password", lang.say("Password", "密码"), wrong))
+                    button class="danger wide" type="submit" { (lang.say("Delete my account", "永久注销账户")) }
+                }
+            } @else {
+                p { (lang.say("Deleting it asks for the password: set one first, by a link.", "注销账户需要验证密码，请先通过链接设置密码。")) }
+                (passwords::ask_for_link(lang, &email))
             }
         }
     };

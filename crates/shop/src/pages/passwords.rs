@@ -17,7 +17,7 @@ use axum::{
 };
 use contracts::store::{AskReset, ResetPassword, StoreError};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
 use web::{
@@ -65,6 +65,21 @@ async fn forgot_page(
         }
     };
     form_page(shop, visitor, title, &body, error.is_some()).await
+}
+
+/// What stands in the place of a form with the password, for an account that has none.
+pub(super) fn ask_for_link(lang: Lang, email: &str) -> Markup {
+    html! {
+        form class="card" method="post" action="/account/forgot" {
+            h2 { (lang.say("Password", "密码")) }
+            p { (lang.say(
+                "Your account has no password. We can send you a link that sets one.",
+                "您的账户尚未设置密码。我们可以发送一个用于设置密码的链接。",
+            )) }
+            input type="hidden" name="email" value=(email);
+            button class="wide" type="submit" { (lang.say("Send the link", "发送链接")) }
+        }
+    }
 }
 
 /// `POST /account/forgot`.
@@ -151,7 +166,7 @@ fn title_of_reset(lang: Lang) -> &'static str {
 
 /// The page's address opens an account: no other site is told more than the shop's origin. With
 /// `no-referrer` browsers would say `Origin: null` of the page's own form, which is refused.
-fn secret(mut response: Response) -> Response {
+pub(super) fn secret(mut response: Response) -> Response {
     response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
     response
 }

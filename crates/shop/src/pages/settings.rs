@@ -3,7 +3,7 @@
 
 use super::{
     account::{many_tries, new_password_field, password_field, refused, too_many},
-    form_page,
+    form_page, passwords,
 };
 use crate::{
     design::{Field, Mood, crumbs, field, notice},
@@ -16,9 +16,9 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{OwnPassword, SignedIn, StoreError};
+use contracts::store::{LogInWays, OwnPassword, SignedIn, StoreError};
 use http::StatusCode;
-use maud::html;
+use maud::{Markup, html};
 use serde::Deserialize;
 use std::sync::Arc;
 use web::{
@@ -51,13 +51,15 @@ pub(super) async fn show(
     let done = match done.as_deref() {
         Some("name") => Some(lang.say("Your name is changed", "姓名已修改")),
         Some("password") => Some(lang.say("Your password is changed", "密码已修改")),
+        Some("connected") => Some(lang.say("It is connected", "绑定成功")),
+        Some("disconnected") => Some(lang.say("It is disconnected", "已解除绑定")),
         Some("sessions") => Some(lang.say("You are logged out everywhere else", "其他设备已退出登录")),
         _ => None,
     };
     settings_page(&shop, &visitor, done, None).await
 }
 
-async fn settings_page(
+pub(super) async fn settings_page(
     shop: &Shop,
     visitor: &Visitor,
     done: Option<&str>,
@@ -66,6 +68,7 @@ async fn settings_page(
     let Some(signed_in) = &visitor.signed_in else { return visitor.to_log_in() };
     let profile = shop.accounts.profile(signed_in.account).await.map_err(of_store)?;
     let email = profile.map(|profile| profile.email).unwrap_or_default();
+    let ways = shop.accounts.log_in_ways(signed_in.account).await.map_err(of_store)?;
     let sessions =
         shop.accounts.sessions(signed_in.account, signed_in.session.clone()).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Name and password", "姓名与密码"));
@@ -85,15 +88,20 @@ async fn settings_page(
                 }))
                 button class="wide" type="submit" { (lang.say("Save the name", "保存姓名")) }
             }
-            form class="card" method="post" action="/account/password" {
-                h2 { (lang.say("Password", "密码")) }
-                input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                // Password managers want to know whose it is.
-                input type="text" name="username" value=(email) autocomplete="username" hidden;
-                (password_field("current", lang.say("Current password", "当前密码"), of("current")))
-                (new_password_field(lang, "new", lang.say("New password", "新密码"), of("new")))
-                button class="wide" type="submit" { (lang.say("Change the password", "修改密码")) }
+            @if ways.has_password {
+                form class="card" method="post" action="/account/password" {
+                    h2 { (lang.say("Password", "密码")) }
+                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                    // Password managers want to know whose it is.
+                    input type="text" name="username" value=(email) autocomplete="username" hidden;
+                    (password_field("current", lang.say("Current password", "当前密码"), of("current")))
+                    (new_password_field(lang, "new", lang.say("New password", "新密码"), of("new")))
+                    button class="wide" type="submit" { (lang.say("Change the password", "修改密码")) }
+                }
+            } @else {
+                (passwords::ask_for_link(lang, &email))
             }
+            (connected(shop, visitor, &ways, of("own")))
             section class="card" {
                 h2 { (lang.say("Where you are logged in", "已登录的设备")) }
                 ul {
@@ -104,15 +112,55 @@ async fn settings_page(
                         }
                     }
                 }
-                form method="post" action="/account/log-out-elsewhere" {
-                    input type="hidden" name=(TOKEN_FIELD) value=(csrf);
-                    (password_field("password", lang.say("Password", "密码"), of("password")))
-                    button class="quiet wide" type="submit" { (lang.say("Log out everywhere else", "退出其他设备")) }
+                @if ways.has_password {
+                    form method="post" action="/account/log-out-elsewhere" {
+                        input type="hidden" name=(TOKEN_FIELD) value=(csrf);
+                        (password_field("password", lang.say("Password", "密码"), of("password")))
+                        button class="quiet wide" type="submit" { (lang.say("Log out everywhere else", "退出其他设备")) }
+                    }
                 }
             }
         }
     };
     form_page(shop, visitor, title, &body, wrong.is_some()).await
+}
+
+/// What is connected at the provider of identities, and a form.
+fn connected(shop: &Shop, visitor: &Visitor, ways: &LogInWays, wrong: Option<&str>) -> Markup {
+    let lang = visitor.lang;
+    let name =
+        shop.provider.as_ref().map_or(lang.say("Another log-in", "第三方登录"), |of| of.name(lang));
+    if shop.provider.is_none() && ways.connected.is_empty() {
+        return html! {};
+    }
+    let form = |action: &str, button: &str, kind: &str| {
+        html! {
+            form method="post" action=(action) {
+                input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
+                (password_field("own", lang.say("Password", "密码"), wrong))
+                button class={ (kind) " wide" } type="submit" { (button) }
+            }
+        }
+    };
+    html! {
+        section class="card" {
+            h2 { (name) }
+            @for log_in in &ways.connected {
+                p { (lang.say("Connected since ", "绑定于 ")) (words::moment(log_in.connected_at, lang)) }
+            }
+            @if !ways.has_password {
+                p { (lang.say(
+                    "To disconnect it, set a password first.",
+                    "如需解除绑定，请先设置密码。",
+                )) }
+            } @else if ways.connected.is_empty() {
+                p { (lang.say("Connect it to log in without your password.", "绑定后可直接登录，无需输入密码。")) }
+                (form("/account/provider/connect", lang.say("Connect", "绑定"), ""))
+            } @else {
+                (form("/account/provider/disconnect", lang.say("Disconnect", "解除绑定"), "quiet"))
+            }
+        }
+    }
 }
 
 async fn ask_again(shop: &Shop, visitor: &Visitor, field: &str, words: &str) -> Result<Response, Problem> {
