@@ -202,7 +202,13 @@ impl Shop {
             Arc::clone(&sandbox) as _,
         );
         let stock = inventory::service::Service::open(stock, Arc::clone(&clock)).await.expect("tables");
-        let shards = order::store::Shards::open(all[3..].to_vec()).await.expect("tables");
+        let shards = order::shards::Shards::open(
+            order::shards::numbered(all[3..].to_vec()),
+            clock.now(),
+            &SystemChance,
+        )
+        .await
+        .expect("tables");
         let way = ShippingMethod {
             id: "standard".into(),
             name: "Standard delivery".into(),

@@ -143,6 +143,10 @@ impl Statements for Noting<'_, '_> {
         self.tx.0.for_update()
     }
 
+    fn for_share(&self) -> &'static str {
+        self.tx.0.for_share()
+    }
+
     fn schema_text(&self, sql: &str) -> String {
         self.tx.0.schema_text(sql)
     }
