@@ -12,7 +12,7 @@ use crate::{
 };
 use contracts::{
     Actor, SubscriptionId, TopicId,
-    store::{Ended, Pulled, Receipt},
+    store::{Backlog, Ended, Pulled, Receipt},
 };
 use std::{
     sync::Arc,
@@ -62,6 +62,13 @@ impl Running {
             }
             other => Err(of_reply(&other)),
         }
+    }
+
+    /// How far it is behind.
+    pub async fn backlog(&self, name: &SubscriptionId) -> Result<Backlog, Problem> {
+        let seen = self.subscription(name).await?;
+        let events = seen.backlog + u64::from(seen.in_flight);
+        Ok(Backlog { events, oldest: seen.oldest, dead: seen.dead })
     }
 
     /// Takes events of a subscription without an endpoint, and waits for so long if there is none.

@@ -14,8 +14,8 @@ use axum::{
 use contracts::{
     REASON_BYTES_MAX,
     store::{
-        AccountId, CONSOLE_PLACES, CameBack, Delivery, OrderId, OrderState, OrderView, Orders, PaymentSeen,
-        ReturnState, ReturnView,
+        AccountId, Backlog, CONSOLE_PLACES, CameBack, Delivery, OrderId, OrderState, OrderView, Orders,
+        PaymentSeen, ReturnState, ReturnView,
     },
 };
 use http::HeaderMap;
@@ -179,6 +179,36 @@ fn what_waits(lang: Lang, waiting: &Waiting) -> Markup {
     }
 }
 
+/// How far the orders are behind the sales.
+fn behind_words(lang: Lang, behind: Option<Backlog>) -> String {
+    let Some(Backlog { events, oldest, dead }) = behind else {
+        return lang
+            .say(
+                "Whether all winners have their orders is not known at the moment.",
+                "暂时无法得知抢购订单是否都已生成。",
+            )
+            .into();
+    };
+    let dead = match (dead, lang) {
+        (0, _) => String::new(),
+        (dead, Lang::En) => format!(
+            " {dead} were given up after many tries: see the dead letters of the subscription store-winners."
+        ),
+        (dead, Lang::Zh) => format!(" 另有 {dead} 条多次重试后放弃：请查看订阅 store-winners 的死信。"),
+    };
+    let waits = match (events, oldest, lang) {
+        (0, _, Lang::En) => "The orders are up to date with the sales.".to_owned(),
+        (0, _, Lang::Zh) => "订单与活动已同步。".to_owned(),
+        (events, Some(at), Lang::En) => {
+            format!("Events of sales that are not in the orders yet: {events}, the oldest of {at}.")
+        }
+        (events, Some(at), Lang::Zh) => format!("活动中尚未进入订单的事件：{events} 条，最早的来自 {at}。"),
+        (events, None, Lang::En) => format!("Events of sales that are not in the orders yet: {events}."),
+        (events, None, Lang::Zh) => format!("活动中尚未进入订单的事件：{events} 条。"),
+    };
+    waits + &dead
+}
+
 /// The orders of one account, newest first.
 async fn of_shopper(
     service: &Service,
@@ -223,10 +253,17 @@ async fn orders(
         true => Some(service.waiting().await.map_err(|error| of_store(of_sql(&error)))?),
         false => None,
     };
+    let behind = match &waiting {
+        Some(_) => service.behind_sales().await,
+        None => None,
+    };
     let title = lang.say("Orders", "订单");
     let body = html! {
         h1 { (title) }
-        @if let Some(waiting) = &waiting { (what_waits(lang, waiting)) }
+        @if let Some(waiting) = &waiting {
+            (what_waits(lang, waiting))
+            p data-behind=[behind.map(|of| of.events)] { (behind_words(lang, behind)) }
+        }
         form class="operate" method="get" action="/console" {
             input type="hidden" name="lang" value=(lang.code());
             label for="state" { (lang.say("State", "状态")) }

@@ -14,9 +14,9 @@ use crate::{
     waiting_rows::{self, Waiting},
 };
 use contracts::store::{
-    AccountId, Address, Asked, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId, OrderState,
-    OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn, ReturnState,
-    SaleHolds, Stock, StoreError,
+    AccountId, Address, Asked, Backlog, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId,
+    OrderState, OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn,
+    ReturnState, SaleHolds, Stock, StoreError,
 };
 use engines::{
     chance::Chance,
@@ -24,7 +24,11 @@ use engines::{
     sql::{SqlError, Tx},
 };
 use serde::Deserialize;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     sync::{Mutex, Notify},
     task::JoinSet,
@@ -36,6 +40,8 @@ const PULL_MAX: usize = 500;
 /// How long a loop waits for events, and after something failed.
 const PULL_WAIT: Duration = Duration::from_secs(20);
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long a page waits for how far the orders are behind the sales.
+const LAG_WITHIN: Duration = Duration::from_millis(500);
 /// Orders of one answer, at the most.
 const PAGE_MAX: usize = 100;
 
@@ -68,6 +74,17 @@ pub struct Service {
     pub(crate) tasks: Notify,
     pub(crate) stock_tasks: Notify,
     pub(crate) outbox: Notify,
+    /// What follows the sales, once it does.
+    of_sales: OfSales,
+}
+
+#[derive(Default)]
+struct OfSales(OnceLock<Arc<dyn Inbox>>);
+
+impl fmt::Debug for OfSales {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OfSales").finish_non_exhaustive()
+    }
 }
 
 /// The answer of a database, for other contexts.
@@ -104,7 +121,14 @@ pub(crate) fn of_return(error: ReturnError) -> StoreError {
 impl Service {
     pub fn new(needs: Needs) -> Arc<Self> {
         let (names, tasks, outbox) = (Mutex::default(), Notify::new(), Notify::new());
-        Arc::new(Self { needs, names, tasks, stock_tasks: Notify::new(), outbox })
+        Arc::new(Self {
+            needs,
+            names,
+            tasks,
+            stock_tasks: Notify::new(),
+            outbox,
+            of_sales: OfSales::default(),
+        })
     }
 
     /// Follows the sales and the payments, does what is due, and tells others, for as long as the
@@ -117,6 +141,8 @@ impl Service {
     ) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         let this = || Arc::clone(self);
+        // It is started once.
+        let _ = self.of_sales.0.set(Arc::clone(&of_sales));
         let winners = this();
         loops.spawn(follow(of_sales, "sales", move |pulled| {
             let service = Arc::clone(&winners);
@@ -172,6 +198,12 @@ impl Service {
             all = all.and(of);
         }
         Ok(all)
+    }
+
+    /// How far the orders are behind the sales; `None` if the message service does not say so at once.
+    pub(crate) async fn behind_sales(&self) -> Option<Backlog> {
+        let asked = tokio::time::timeout(LAG_WITHIN, self.of_sales.0.get()?.backlog()).await;
+        asked.ok()?.ok()?
     }
 
     /// Orders of all shoppers, newest first, for those who run the shop.

@@ -3,6 +3,7 @@
 use super::Asked;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use units::TimeMs;
 
 /// An event that was taken, to be settled within its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,17 @@ pub enum Ended {
     Later,
 }
 
+/// How far a subscription is behind its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Events that are not done.
+    pub events: u64,
+    /// When the oldest of them was posted.
+    pub oldest: Option<TimeMs>,
+    /// Events that were given up after many tries: they wait for an operator.
+    pub dead: u64,
+}
+
 /// One subscription. What is not settled comes again; events of one subject come in their order.
 pub trait Inbox: Send + Sync {
     /// Waits for so long if there is none.
@@ -37,6 +49,11 @@ pub trait Inbox: Send + Sync {
 
     /// How each ended.
     fn settle(&self, ended: Vec<(Receipt, Ended)>) -> Asked<'_, ()>;
+
+    /// How much there is to take; `None` if this one cannot say.
+    fn backlog(&self) -> Asked<'_, Option<Backlog>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// Where a context tells its events.

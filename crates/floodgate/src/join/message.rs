@@ -3,7 +3,7 @@
 //! same build: the first frame of each says which.
 
 use crate::store::ports::{Follows, Tells};
-use contracts::store::{Ended, HoldRef, PaymentId, Pulled, Receipt, SaleDecision, StoreError};
+use contracts::store::{Backlog, Ended, HoldRef, PaymentId, Pulled, Receipt, SaleDecision, StoreError};
 use contracts::{
     Attempt, AttemptId, DeniedShoppers, Found, GateRefusal, ItemView, OperateError, OperationDone,
     PauseCause, SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, ShopperRecord, Told,
@@ -127,6 +127,7 @@ pub(super) enum OfStore {
     /// So many events at the most, within so many milliseconds.
     Pull(Follows, usize, u64),
     Settle(Follows, Vec<(Receipt, Ended)>),
+    Backlog(Follows),
     Post(Tells, Vec<String>),
 }
 
@@ -135,6 +136,7 @@ pub(super) enum OfStore {
 pub(super) enum ToStore {
     Decided(SaleDecision),
     Pulled(Vec<Pulled>),
+    Backlog(Option<Backlog>),
     Done,
 }
 

@@ -4,7 +4,8 @@ use super::client::Joined;
 use super::message::{OfStore, ToStore};
 use crate::store::ports::{Follows, Ports, Tells};
 use contracts::store::{
-    Asked, Ended, HoldRef, Inbox, PaymentId, Posts, Pulled, Receipt, SaleDecision, SaleHolds, StoreError,
+    Asked, Backlog, Ended, HoldRef, Inbox, PaymentId, Posts, Pulled, Receipt, SaleDecision, SaleHolds,
+    StoreError,
 };
 use gate::ports::Sales;
 use std::{
@@ -64,6 +65,7 @@ impl Served {
                 self.taken().receipts.retain(is_open);
                 Ok(ToStore::Done)
             }
+            OfStore::Backlog(follows) => ports.inbox(follows).backlog().await.map(ToStore::Backlog),
             OfStore::Post(tells, events) => ports.posts(tells).post(events).await.map(|()| ToStore::Done),
         }
     }
@@ -152,6 +154,15 @@ impl Inbox for Elsewhere<Follows> {
         Box::pin(
             async move { done(&self.0.ask_for_store(OfStore::Settle(self.1, ended), Duration::ZERO).await?) },
         )
+    }
+
+    fn backlog(&self) -> Asked<'_, Option<Backlog>> {
+        Box::pin(async move {
+            match self.0.ask_for_store(OfStore::Backlog(self.1), Duration::ZERO).await? {
+                ToStore::Backlog(backlog) => Ok(backlog),
+                said => other(&said),
+            }
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 use super::by_store;
 use contracts::{
     SubscriptionId, TopicId,
-    store::{Asked, Ended, Inbox, Posts, Pulled, Receipt, StoreError},
+    store::{Asked, Backlog, Ended, Inbox, Posts, Pulled, Receipt, StoreError},
 };
 use notify::{core::spec::SubscriptionSpec, parts::Running};
 use serde_json::json;
@@ -79,6 +79,10 @@ impl Inbox for Subscribed {
 
     fn settle(&self, ended: Vec<(Receipt, Ended)>) -> Asked<'_, ()> {
         Box::pin(async move { running(&self.messages)?.settle(&self.name, ended).await.map_err(of) })
+    }
+
+    fn backlog(&self) -> Asked<'_, Option<Backlog>> {
+        Box::pin(async move { self.running().await?.backlog(&self.name).await.map(Some).map_err(of) })
     }
 }
 
