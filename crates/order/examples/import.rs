@@ -222,6 +222,9 @@ impl Payments for Absent {
     fn refund_part(&self, _: PaymentId, _: String, _: u64, _: String) -> Asked<'_, ()> {
         never()
     }
+    fn forgo_part(&self, _: PaymentId, _: String, _: u64) -> Asked<'_, ()> {
+        never()
+    }
 }
 
 impl Stock for Absent {

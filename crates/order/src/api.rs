@@ -187,6 +187,11 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .takes::<Came>()
             .replies::<OrderView>("The order.")
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
+        post("/api/v1/store/orders/{order}/returns/{number}/give-up", "giveUpExchange", operate, give_up)
+            .does("What was to be sent in exchange for a return is not sent: its money goes back instead. Repeated, it changes nothing.")
+            .takes::<Because>()
+            .replies::<OrderView>("The order.")
+            .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
         post("/api/v1/store/orders/{order}/returns/{number}/settle", "settleReturn", operate, settle)
             .does("The money of a return that was received went back elsewhere, by hand. Repeated, it changes nothing.")
             .takes::<Because>()
@@ -329,6 +334,15 @@ async fn reject(
     JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<OrderView>, Problem> {
     step(&service, &of, &operator, &reason.0, (Step::Reject, None)).await
+}
+
+async fn give_up(
+    State(Parts { service, .. }): State<Parts>,
+    Path(of): Path<(String, String)>,
+    operator: Operator,
+    JsonBody(Because { reason }): JsonBody<Because, BODY_BYTES_MAX>,
+) -> Result<JsonReply<OrderView>, Problem> {
+    step(&service, &of, &operator, &reason.0, (Step::GiveUp, None)).await
 }
 
 async fn settle(

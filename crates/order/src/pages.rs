@@ -445,6 +445,7 @@ fn return_of(lang: Lang, by: Option<&SignedIn>, of: &OrderView, one: &ReturnView
         @match one.state {
             ReturnState::Requested => { (button("approve", lang.say("Approve it", "批准"), &nothing).unwrap_or_default()) (button("reject", lang.say("Reject it", "拒绝"), &nothing).unwrap_or_default()) },
             ReturnState::Received => (button("settle", lang.say("The money went back elsewhere", "已线下退款"), &nothing).unwrap_or_default()),
+            ReturnState::Exchanged => (button("giveup", lang.say("Send nothing: give the money back", "不再换货，改为退款"), &nothing).unwrap_or_default()),
             ReturnState::Approved => (button("receive", lang.say("It has come", "已收货"), &units).unwrap_or_default()),
             _ => {},
         }
@@ -491,7 +492,7 @@ async fn operate(
             let done = service.refund_by_hand(id, actor.clone(), reason.clone(), sum).await;
             drop(done.map_err(|error| of_store(of_return(error)))?);
         }
-        "approve" | "reject" | "receive" | "settle" => {
+        "approve" | "reject" | "receive" | "settle" | "giveup" => {
             let units = match form.field("units") {
                 "restock" => Some(CameBack::Restock),
                 "scrap" => Some(CameBack::Scrap),
@@ -502,6 +503,7 @@ async fn operate(
                 "approve" => Step::Approve,
                 "reject" => Step::Reject,
                 "settle" => Step::Refunded,
+                "giveup" => Step::GiveUp,
                 _ => Step::Receive,
             };
             drop(step(number()?, of, units).await.map_err(|error| of_store(of_return(error)))?);

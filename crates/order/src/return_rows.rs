@@ -257,6 +257,10 @@ pub(crate) fn step(
     let one = all.iter().find(|of| of.view.number == number).ok_or(ReturnError::NotFound(number))?;
     let ReturnView { state, wish, lines, history, .. } = &one.view;
     let mut next = returns::follow(*state, *wish, step).ok_or(ReturnError::Step(step, *state))?;
+    let was_exchanged = history.iter().any(|of| of.to == ReturnState::Exchanged);
+    if step == Step::GiveUp && !was_exchanged {
+        return Err(ReturnError::Step(step, *state));
+    }
     if next == *state {
         return Ok(store::view(tx, stored)?);
     }
@@ -272,40 +276,51 @@ pub(crate) fn step(
             refund_minor: of.value_minor,
         })
         .collect();
-    if step == Step::Receive {
+    if matches!(step, Step::Receive | Step::GiveUp) {
         // What others were to bring back and did not is reckoned now, and what the money is for.
         value = returns::value(bought(&stored, &order_view), &come, lines);
-        if *wish == Wish::Refund && (value == 0 || order_view.payment != PaymentSeen::Received) {
+        let is_for_money = step == Step::GiveUp || *wish == Wish::Refund;
+        if is_for_money && order_view.total.amount_minor == 0 {
+            // It was sent in exchange itself: people give the money back where it was paid.
+            value = 0;
+        } else if is_for_money && (value == 0 || order_view.payment != PaymentSeen::Received) {
             (next, value) = (ReturnState::Refunded, 0);
         }
     }
+    let wish_now = (step == Step::GiveUp).then_some(Wish::Refund.as_str());
     let units_name = units.map(|units| match units {
         CameBack::Restock => "restock",
         CameBack::Scrap => "scrap",
     });
     tx.execute(
-        "UPDATE returns SET state = ?, value_minor = ?, units = COALESCE(?, units) \
+        "UPDATE returns SET state = ?, value_minor = ?, units = COALESCE(?, units), wish = COALESCE(?, wish) \
          WHERE order_id = ? AND number = ?",
-        params![next.as_str(), value, units_name, &order.to_bytes(), number],
+        params![next.as_str(), value, units_name, wish_now, &order.to_bytes(), number],
     )?;
     note(tx, at, &stored, (number, history.len() + 1), next, by)?;
     if step == Step::Refunded {
         store::end_task_of(tx, order, TaskKind::RefundReturn, slot(number))?;
     }
-    if step != Step::Receive {
-        return Ok(store::view(tx, stored)?);
+    match step {
+        Step::Receive => store::add_task(tx, at, order, TaskKind::TakeBack, Some(slot(number)), "")?,
+        Step::GiveUp => {
+            let sent = sent_for(tx, &stored, number)?;
+            store::apply(tx, at, sent, by, Command::GiveUpExchange)?;
+        }
+        _ => return Ok(store::view(tx, stored)?),
     }
-    store::add_task(tx, at, order, TaskKind::TakeBack, Some(slot(number)), "")?;
     if next == ReturnState::Exchanged {
         exchange(tx, (at, random), &stored, number, lines, by)?;
     } else {
-        if next == ReturnState::Received {
+        if next == ReturnState::Received && value > 0 {
             store::add_task(tx, at, order, TaskKind::RefundReturn, Some(slot(number)), "")?;
         }
         let this = Earlier { state: next, lines: lines.clone(), refund_minor: value };
         let left = returns::left(&order_view.lines, &[come.as_slice(), &[this]].concat());
         let is_all = left.values().all(|left| *left == 0);
-        store::apply(tx, at, order, by, Command::CameBack { is_all })?;
+        if order_view.total.amount_minor > 0 {
+            store::apply(tx, at, order, by, Command::CameBack { is_all })?;
+        }
     }
     let stored = locked(tx, order)?;
     Ok(store::view(tx, stored)?)
@@ -339,9 +354,24 @@ fn exchange(
         address: of.address.clone(),
         pay_by: None,
     };
-    let reason = format!("in exchange for return {number} of order {}", of.id);
+    let reason = reason_of_exchange(of.id, number);
     store::create(tx, at, By { actor: by.actor, reason: &reason }, &new)?;
     Ok(())
+}
+
+fn reason_of_exchange(order: OrderId, number: u32) -> String {
+    format!("in exchange for return {number} of order {order}")
+}
+
+/// The order that sends what was exchanged by this return. It is of the same shopper, and so in the
+/// same database.
+fn sent_for(tx: &mut Tx<'_>, of: &Stored, number: u32) -> Result<OrderId, SqlError> {
+    let text = "SELECT o.id FROM orders o JOIN order_history h ON h.order_id = o.id \
+                WHERE o.shopper = ? AND h.number = 1 AND h.reason = ? LIMIT 1";
+    let reason = reason_of_exchange(of.id, number);
+    let found =
+        tx.query_first(text, params![&of.shopper, &reason], |row| row.array(0).map(OrderId::from_bytes))?;
+    found.ok_or_else(|| SqlError::Defect(format!("order {}: return {number} has sent nothing", of.id)))
 }
 
 /// Money goes back for nothing that was returned: as the return of this number, so that the same
@@ -364,8 +394,9 @@ pub(crate) fn refund_by_hand(
     if view.returns.len() >= returns::RETURNS_MAX {
         return Err(ReturnError::NotReturned(NotReturned::TooMany));
     }
+    // What was exchanged took no money.
     let values: u64 =
-        found(tx, order)?.iter().filter(|of| of.view.state.is_alive()).map(|of| of.value_minor).sum();
+        found(tx, order)?.iter().filter(|of| of.view.state.is_alive()).map(|of| of.view.refund_minor).sum();
     let gone = bought(&stored, &view).gone_minor;
     let left = view.total.amount_minor.saturating_sub(values).saturating_sub(gone);
     if !(1..=left).contains(&amount_minor) {

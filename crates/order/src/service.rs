@@ -9,6 +9,7 @@ use crate::{
     },
     names::Names,
     return_rows::{self, ReturnError},
+    returned,
     shards::Shards,
     store::{self, Asks, OrderError},
     waiting_rows::{self, Waiting},
@@ -16,7 +17,7 @@ use crate::{
 use contracts::store::{
     AccountId, Address, Asked, Backlog, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId,
     OrderState, OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn,
-    ReturnState, SaleHolds, Stock, StoreError,
+    ReturnState, ReturnView, SaleHolds, Stock, StoreError,
 };
 use engines::{
     chance::Chance,
@@ -272,8 +273,11 @@ impl Service {
             "floodgate.payment.succeeded" => vec![Command::Paid { payment, amount_minor }, gone],
             "floodgate.payment.refunded" => vec![Command::Refunded { payment }],
             "floodgate.payment.part_refunded" => vec![gone],
+            // What is told of a return's money is that it went back, not that it did not.
+            "floodgate.payment.refund_failed" => vec![gone],
             _ => return Ended::Done,
         };
+        let is_back = told.kind != "floodgate.payment.refund_failed";
         let now = self.needs.clock.now();
         let done = self.needs.shards.write(order.bucket(), move |tx| {
             let reason = format!("payment {payment}");
@@ -287,7 +291,7 @@ impl Service {
                 let by = By { actor: "payment", reason: &reason };
                 store::apply(tx, now, order, by, command)?;
             }
-            match &refund {
+            match refund.as_ref().filter(|_| is_back) {
                 Some(key) => return_rows::is_back(tx, now, order, key),
                 None => Ok(()),
             }
@@ -349,8 +353,8 @@ impl Service {
         step: Step,
         units: Option<CameBack>,
     ) -> Result<OrderView, ReturnError> {
-        if step == Step::Refunded && self.is_paid_back_by_provider(order, number).await? {
-            return Err(ReturnError::OnItsWay);
+        if step == Step::Refunded {
+            self.forgo_refund(order, number).await?;
         }
         let (now, random) = (self.needs.clock.now(), self.random()?);
         let done = self.needs.shards.write(order.bucket(), move |tx| {
@@ -362,19 +366,22 @@ impl Service {
         done
     }
 
-    /// Whether the provider of the order's payment has enough left to give a return's money back:
-    /// then it is asked to, or was.
-    async fn is_paid_back_by_provider(&self, order: OrderId, number: u32) -> Result<bool, ReturnError> {
+    /// The money of a return went back elsewhere: the provider of the order's payment is not asked
+    /// for it any more. Refused while it has enough left: then it gives it back.
+    async fn forgo_refund(&self, order: OrderId, number: u32) -> Result<(), ReturnError> {
         let of_store = |_| ReturnError::Order(SqlError::Shortage("payments do not answer".into()).into());
-        let Some(found) = self.find(order).await? else { return Ok(false) };
-        let Some(paid_with) = self.paid_with(&found).await.map_err(of_store)? else { return Ok(false) };
-        let payments = self.needs.payments.of_order(order).await.map_err(of_store)?;
-        let left = payments
-            .iter()
-            .find(|payment| payment.id == paid_with)
-            .map_or(0, |payment| payment.amount.amount_minor.saturating_sub(payment.refunded_minor));
-        let of = found.returns.iter().find(|of| of.number == number);
-        Ok(of.is_some_and(|of| of.state == ReturnState::Received && of.refund_minor <= left))
+        let Some(found) = self.find(order).await? else { return Ok(()) };
+        let is_owed = |of: &&ReturnView| of.number == number && of.state == ReturnState::Received;
+        let Some(of) = found.returns.iter().find(is_owed).filter(|of| of.refund_minor > 0) else {
+            return Ok(());
+        };
+        let Some(payment) = self.paid_with(&found).await.map_err(of_store)? else { return Ok(()) };
+        let key = returned::refund_key(number);
+        match self.needs.payments.forgo_part(payment, key, of.refund_minor).await {
+            Ok(()) | Err(StoreError::NotFound(_)) => Ok(()),
+            Err(StoreError::Conflict(_)) => Err(ReturnError::OnItsWay),
+            Err(error) => Err(of_store(error)),
+        }
     }
 
     /// Gives money back for nothing that was returned, as the return of this number, which is one

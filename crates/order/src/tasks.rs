@@ -39,10 +39,14 @@ enum Tried {
     Done,
     /// The sale has answered about a payment.
     Decided(SaleDecision),
-    /// The units are set aside.
-    StockIsSet,
+    /// The units that the stock knows are set aside.
+    StockIsSet {
+        is_all: bool,
+    },
     /// There is too little stock for a paid order yet.
     Short,
+    /// So much is not left of the payment: money of a return is owed.
+    Owed(StoreError),
     /// Again later, because of this.
     Later(StoreError),
 }
@@ -125,7 +129,14 @@ impl Service {
                 let pause = DurationMs((10_000 << task.tries.min(6)).min(SHORT_PAUSE_MAX.0));
                 put_off(shard, task, now.plus(pause)).await
             }
-            Tried::Done | Tried::Decided(_) | Tried::StockIsSet => {
+            Tried::Owed(error) => {
+                if task.tries == 0 {
+                    tracing::error!(%order, %error, "the money of a return does not go back by the provider: give it back elsewhere, and say so; it is tried again");
+                }
+                let pause = DurationMs((10_000 << task.tries.min(6)).min(SHORT_PAUSE_MAX.0));
+                put_off(shard, task, now.plus(pause)).await
+            }
+            Tried::Done | Tried::Decided(_) | Tried::StockIsSet { .. } => {
                 let write = shard.write(order.bucket(), move |tx| {
                     // Before what the answer leads to, which may be the same again.
                     store::end_task(tx, task.number)?;
@@ -139,7 +150,9 @@ impl Service {
                                 Command::SaleAnswered { payment: task.payment, is_confirmed: false };
                             ("sale", "the sale did not take the payment", command)
                         }
-                        Tried::StockIsSet => ("inventory", "its units are set aside", Command::StockIsSet),
+                        Tried::StockIsSet { is_all } => {
+                            ("inventory", "its units are set aside", Command::StockIsSet { is_all })
+                        }
                         _ => return Ok(()),
                     };
                     store::apply(tx, now, task.order, By { actor, reason }, command).map(drop)
@@ -237,9 +250,8 @@ impl Service {
             }
         }
         match stock.confirm(order.id).await {
-            // People say when the others are there.
-            Ok(Reserved::Whole) if !are_all_known => Ok(Tried::Done),
-            Ok(Reserved::Whole) => Ok(Tried::StockIsSet),
+            // People say when those are there that the stock does not know.
+            Ok(Reserved::Whole) => Ok(Tried::StockIsSet { is_all: are_all_known }),
             Ok(Reserved::Short(_)) => Ok(Tried::Short),
             Err(error) => given_back(order, error),
         }
@@ -256,10 +268,20 @@ impl Service {
         }
         if task.kind == TaskKind::TakeBack {
             let what = of.units.unwrap_or(CameBack::Scrap);
-            let taken = self.needs.stock.take_back(order.id, key, of.lines.clone(), what).await;
+            // Those that the stock does not know are people's to book, as when they were set aside.
+            let (lines, are_all_known) = self.known(of.lines.clone()).await?;
+            if !are_all_known {
+                tracing::warn!(order = %order.id, number, "units came back that the stock does not know: book them by hand");
+            }
+            if lines.is_empty() {
+                return Ok(Tried::Done);
+            }
+            // Before it is asked: what the stock hears meanwhile is heard at the next try.
+            let waits = self.waits_for_stock(order.id).await?;
+            let taken = self.needs.stock.take_back(order.id, key, lines, what).await;
             return match taken {
                 Ok(()) => Ok(Tried::Done),
-                Err(StoreError::Conflict(_)) if self.waits_for_stock(order.id).await? => {
+                Err(StoreError::Conflict(_) | StoreError::NotFound(_)) if waits => {
                     Err(StoreError::Unavailable("its units are not booked out yet".into()))
                 }
                 // It did not leave by the stock, such as one that was allocated by hand.
@@ -270,24 +292,25 @@ impl Service {
                 Err(error) => Err(error),
             };
         }
-        let for_people = |why: &str| {
-            tracing::error!(order = %order.id, number, why, "the money of a return goes back by hand: say so then");
-            Ok(Tried::Done)
-        };
         let Some(payment) = self.paid_with(order).await? else {
-            return for_people("it was not paid here");
+            tracing::error!(order = %order.id, number, "an order was not paid here: the money of its return goes back by hand: say so then");
+            return Ok(Tried::Done);
         };
         let refund = self.needs.payments.refund_part(payment, key, of.refund_minor, "returned".into());
         match refund.await {
             // More of it went back at the provider than we knew.
-            Err(StoreError::Conflict(why)) => for_people(&why),
+            Err(error @ StoreError::Conflict(_)) => Ok(Tried::Owed(error)),
             other => other.map(|()| Tried::Done),
         }
     }
 
     /// The lines of an order that the stock knows, and whether these are all.
     pub(crate) async fn known_lines(&self, order: &OrderView) -> Result<(Vec<StockLine>, bool), StoreError> {
-        let mut lines = carts::stock_lines(order);
+        self.known(carts::stock_lines(order)).await
+    }
+
+    /// Of these lines those that the stock knows, and whether these are all.
+    async fn known(&self, mut lines: Vec<StockLine>) -> Result<(Vec<StockLine>, bool), StoreError> {
         let levels = self.needs.stock.levels(lines.iter().map(|line| line.sku.clone()).collect()).await?;
         let known: BTreeSet<Sku> = levels.into_iter().map(|level| level.sku).collect();
         let count = lines.len();

@@ -22,12 +22,11 @@ use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
 };
-use units::{Currency, TimeMs};
+use units::{Currency, DurationMs, TimeMs};
 
 /// How long the catalogue's names of a sale's items are used.
-const NAMES_FOR: Duration = Duration::from_secs(60);
+const NAMES_FOR: DurationMs = DurationMs(60_000);
 
 /// The products of sales; `None` of one of which the catalogue has not answered yet.
 type Products = BTreeMap<SaleId, Option<Arc<Vec<Product>>>>;
@@ -253,16 +252,17 @@ impl Service {
     /// The catalogue's products of a sale; `None` if it has not answered yet.
     async fn products_of(&self, sale: &SaleId, is_anew: bool) -> Option<Arc<Vec<Product>>> {
         let mut names = self.names.lock().await;
+        let now = self.needs.clock.now();
         if let Some((at, products)) = names.get(sale)
             && !is_anew
-            && at.elapsed() < NAMES_FOR
+            && now < at.plus(NAMES_FOR)
         {
             return Some(Arc::clone(products));
         }
         match self.needs.catalog.of_sale(sale.clone()).await {
             Ok(products) => {
                 let products = Arc::new(products);
-                names.insert(sale.clone(), (Instant::now(), Arc::clone(&products)));
+                names.insert(sale.clone(), (now, Arc::clone(&products)));
                 Some(products)
             }
             Err(error) => {

@@ -23,6 +23,8 @@ pub enum Told {
     PartRefunded,
     /// All of it is.
     Refunded,
+    /// Less is back than was told.
+    RefundFailed,
 }
 
 /// A payment's money, in minor units of its currency.
@@ -31,7 +33,8 @@ pub struct Account {
     pub state: PaymentState,
     /// What the provider has taken; what it was asked for, until it has.
     pub received_minor: u64,
-    /// What is back with the shopper.
+    /// What is back with the shopper, as far as was told: while the news that a refund has failed
+    /// is not here yet, it may be more than was received.
     pub refunded_minor: u64,
 }
 
@@ -62,25 +65,30 @@ impl Account {
                 self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
                 let is_known = matches!(self.state, Succeeded | Refunding);
                 if self.refunded_minor >= self.received_minor {
-                    self.refunded_minor = self.received_minor;
                     self.state = Refunded;
                     Some(Told::Refunded)
                 } else {
                     is_known.then_some(Told::PartRefunded)
                 }
             }
-            // It is asked for again; that it did not go back is no step for others.
+            // It is asked for again; who has counted it must not go on doing so.
             (_, Said::RefundFailed) => {
+                let before = self.refunded_minor.min(self.received_minor);
                 self.refunded_minor = self.refunded_minor.saturating_sub(amount_minor);
-                if self.state == Refunded {
+                if self.state == Refunded && self.refunded_minor < self.received_minor {
                     self.state = Refunding;
                 }
+                (self.refunded_minor < before).then_some(Told::RefundFailed)
+            }
+            // More than all can be back only if an earlier refund has failed: that news will come.
+            (Refunded, Said::Refunded) => {
+                self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
                 None
             }
             // Old news.
-            (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed)
-            | (Failed, Said::Failed)
-            | (Refunded, Said::Refunded) => None,
+            (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed) | (Failed, Said::Failed) => {
+                None
+            }
         }
     }
 
@@ -151,11 +159,25 @@ mod tests {
 
     #[test]
     fn what_is_said_again_is_told_once() {
-        for said in [Said::Succeeded, Said::Failed, Said::Refunded] {
+        for said in [Said::Succeeded, Said::Failed] {
             let mut account = new(Pending);
             assert!(account.follow(said, ALL).is_some());
             let after = account;
             assert_eq!((account.follow(said, ALL), account), (None, after), "{said:?}");
+        }
+    }
+
+    /// The provider gives back what it could not before, because an earlier refund has failed; the
+    /// news of that come later, or earlier.
+    #[test]
+    fn a_refund_may_be_made_before_it_is_known_that_another_has_failed() {
+        for order in [[Said::Refunded, Said::RefundFailed], [Said::RefundFailed, Said::Refunded]] {
+            let mut account = new(Succeeded);
+            assert_eq!(account.follow(Said::Refunded, ALL), Some(Told::Refunded));
+            for said in order {
+                let _ = account.follow(said, 600);
+            }
+            assert_eq!((account.state, account.refunded_minor), (Refunded, ALL), "{order:?}");
         }
     }
 

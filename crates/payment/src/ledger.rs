@@ -77,6 +77,14 @@ pub(crate) fn is_known(tx: &mut Tx<'_>, provider: &str, movement: &str) -> Resul
     Ok(!tx.query_locked(text, params![provider, movement], |_| Ok(()))?.is_empty())
 }
 
+/// How often money of this payment was received.
+pub(crate) fn times_received(tx: &mut Tx<'_>, payment: PaymentId) -> Result<u64, SqlError> {
+    let text = "SELECT COUNT(*) FROM movements WHERE payment = ? AND kind = ?";
+    let id = payment.to_bytes();
+    let key = params![&id, Kind::Received.as_str()];
+    Ok(tx.query_first(text, key, |row| row.count(0))?.unwrap_or_default())
+}
+
 /// Keeps what stands in the provider's books.
 pub(crate) fn keep(tx: &mut Tx<'_>, provider: &str, at: TimeMs, of: &Event) -> Result<(), SqlError> {
     let payment = of.payment.map(PaymentId::to_bytes);
@@ -292,6 +300,16 @@ pub(crate) fn report_of(tx: &mut Tx<'_>, provider: &str, day: &Day) -> Result<Op
     tx.query_first(text, params![provider, day.as_str()], |row| {
         serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "a report"))
     })
+}
+
+/// Refunds of which the shop has learnt in this time that they have failed.
+pub(crate) fn refunds_failed(
+    tx: &mut Tx<'_>,
+    provider: &str,
+    (from, to): (TimeMs, TimeMs),
+) -> Result<u64, SqlError> {
+    let text = "SELECT COUNT(*) FROM failed_refunds WHERE provider = ? AND at >= ? AND at < ?";
+    Ok(tx.query_first(text, params![provider, from.0, to.0], |row| row.count(0))?.unwrap_or_default())
 }
 
 /// Refunds of this provider's payments that were wanted before this time, and have not gone back.

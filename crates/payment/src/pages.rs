@@ -191,6 +191,7 @@ fn report_body(lang: Lang, title: &str, report: &Report) -> Markup {
         }
         p { (lang.say("Found in the provider's books only, and followed from there: ", "仅在支付商账目中发现并已入账：")) (report.found_in_books) }
         p { (lang.say("Refunds that have not gone back within a week: ", "一周内未到账的退款：")) (report.refunds_open) }
+        p { (lang.say("Refunds that failed after all, and are asked for again: ", "退款失败、将再次发起的笔数：")) (report.refunds_failed) }
         @if report.different == 0 { p role="status" { (lang.say("The two books agree.", "双方账目一致。")) } }
         @else {
             div class="scroll" { table {

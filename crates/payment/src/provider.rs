@@ -58,7 +58,8 @@ pub struct Event {
 /// A page of a provider's books, by its own clock.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LedgerPage {
-    /// Money that was taken or given back, and when.
+    /// Money that was taken or given back, and when; and refunds that have failed, by the time at
+    /// which they were asked for.
     pub movements: Vec<(TimeMs, Event)>,
     /// What asks for the next page; none if this is the last.
     pub next: Option<String>,
@@ -106,4 +107,10 @@ pub trait Provider: Send + Sync {
     /// The provider's books of this time: all that it has taken and given back, whether a webhook
     /// told of it or not. `after` is the [`next`](LedgerPage::next) of the page before.
     fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage>;
+
+    /// Of its books of this time the refunds alone, for a provider whose refunds may fail days
+    /// later: those that were made, and those that have failed since.
+    fn refunds(&self, _from: TimeMs, _to: TimeMs, _after: Option<String>) -> Asked<'_, LedgerPage> {
+        Box::pin(std::future::ready(Ok(LedgerPage::default())))
+    }
 }

@@ -32,6 +32,9 @@ const DAY: DurationMs = DurationMs(86_400_000);
 /// How far back the books are read once more before a day is compared: what went back slowly is
 /// listed where it was asked for.
 const SLOWLY: DurationMs = DurationMs(3 * DAY.0);
+/// For so long the provider is asked each day which refunds have failed: banks take their time, and
+/// the news of it may not have come. Stripe says 30 days.
+const FAILS_WITHIN: DurationMs = DurationMs(35 * DAY.0);
 /// Days whose report is made if it is missing, such as after a time away.
 const DAYS_BACK: u64 = 31;
 /// A refund that takes longer is said in the report.
@@ -56,6 +59,7 @@ impl Service {
         let (now, name) = (self.clock.now(), self.provider.name());
         let kept = self.sql.read(move |tx| ledger::kept(tx, name)).await.map_err(|error| of_sql(&error))?;
         let since = kept.map_or(now, |kept| kept.since);
+        let mut are_refunds_read = false;
         for back in (1..=DAYS_BACK).rev() {
             let day = Day::of(TimeMs(now.0.saturating_sub(LISTED_AFTER.0 + back * DAY.0)));
             // Of days of which no whole one was kept there is nothing to say.
@@ -68,9 +72,12 @@ impl Service {
             if made.is_some_and(|report| report.is_whole() && report.made_at <= now) {
                 continue;
             }
-            let Report { day, different, refunds_open, .. } = self.reconcile(day).await?;
-            if different > 0 || refunds_open > 0 {
-                tracing::warn!(%day, different, refunds_open, "payments: the provider's books differ from ours");
+            if !std::mem::replace(&mut are_refunds_read, true) {
+                self.read_refunds(now).await?;
+            }
+            let Report { day, different, refunds_open, refunds_failed, .. } = self.reconcile(day).await?;
+            if different > 0 || refunds_open > 0 || refunds_failed > 0 {
+                tracing::warn!(%day, different, refunds_open, refunds_failed, "payments: the provider's books differ from ours, or money is owed");
             }
         }
         Ok(())
@@ -85,7 +92,7 @@ impl Service {
         let _alone = self.reading.lock().await;
         while from < to {
             let next = from.plus(DAY).min(to);
-            self.read_part(from, next).await?;
+            self.read_part(Listed::All, from, next).await?;
             from = next;
         }
         self.compare(day).await
@@ -107,7 +114,7 @@ impl Service {
         while from < now {
             let to = from.plus(PART).min(now);
             // A little of the future, by the provider's clock.
-            found += self.read_part(from, to.plus(AGAIN)).await?;
+            found += self.read_part(Listed::All, from, to.plus(AGAIN)).await?;
             kept.read_until = to;
             let written = self.sql.write(move |tx| ledger::set_kept(tx, name, kept)).await;
             written.map_err(|error| of_sql(&error))?;
@@ -116,11 +123,33 @@ impl Service {
         Ok(found)
     }
 
+    /// Reads which refunds have failed since they were made: such a one is followed as if a webhook
+    /// had told of it.
+    async fn read_refunds(&self, now: TimeMs) -> Result<(), StoreError> {
+        let _alone = self.reading.lock().await;
+        let mut from = back(now, FAILS_WITHIN);
+        while from < now {
+            let next = from.plus(DurationMs(7 * DAY.0)).min(now);
+            self.read_part(Listed::Refunds, from, next).await?;
+            from = next;
+        }
+        Ok(())
+    }
+
     /// A page of the books, which is asked for again if it does not come.
-    async fn page(&self, from: TimeMs, to: TimeMs, after: Option<&String>) -> Result<LedgerPage, StoreError> {
+    async fn page(
+        &self,
+        listed: Listed,
+        (from, to): (TimeMs, TimeMs),
+        after: Option<&String>,
+    ) -> Result<LedgerPage, StoreError> {
         let mut tries = 1;
         loop {
-            match self.provider.ledger(from, to, after.cloned()).await {
+            let asked = match listed {
+                Listed::All => self.provider.ledger(from, to, after.cloned()),
+                Listed::Refunds => self.provider.refunds(from, to, after.cloned()),
+            };
+            match asked.await {
                 Err(StoreError::Unavailable(_)) if tries < PAGE_TRIES => tries += 1,
                 answered => return answered,
             }
@@ -128,10 +157,10 @@ impl Service {
         }
     }
 
-    async fn read_part(&self, from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
+    async fn read_part(&self, listed: Listed, from: TimeMs, to: TimeMs) -> Result<u64, StoreError> {
         let (mut after, mut found) = (None, 0);
         for _ in 0..PAGES_MAX {
-            let page = self.page(from, to, after.as_ref()).await?;
+            let page = self.page(listed, (from, to), after.as_ref()).await?;
             let (now, name, movements) = (self.clock.now(), self.provider.name(), page.movements);
             let kept = self.sql.write(move |tx| {
                 let mut found = 0;
@@ -149,7 +178,7 @@ impl Service {
                 }
             }
         }
-        Err(StoreError::Unavailable(format!("the books of one hour have more than {PAGES_MAX} pages")))
+        Err(StoreError::Unavailable(format!("the books of this time have more than {PAGES_MAX} pages")))
     }
 
     /// Compares a day's books, as far as they are read, and keeps the report in place of an earlier
@@ -174,6 +203,9 @@ impl Service {
         let since = TimeMs(day.ends_at().0.saturating_sub(REFUND_TAKES.0));
         let open = self.sql.read(move |tx| ledger::refunds_open(tx, name, since)).await;
         let refunds_open = open.map_err(|error| of_sql(&error))?;
+        let times = (day.begins_at(), day.ends_at());
+        let failed = self.sql.read(move |tx| ledger::refunds_failed(tx, name, times)).await;
+        let refunds_failed = failed.map_err(|error| of_sql(&error))?;
         let written = self.sql.write(move |tx| {
             let report = Report {
                 provider: name.to_owned(),
@@ -184,6 +216,7 @@ impl Service {
                 differences: comparison.differences.clone(),
                 found_in_books: comparison.found_in_books,
                 refunds_open,
+                refunds_failed,
             };
             ledger::put_report(tx, &report)?;
             Ok::<_, SqlError>(report)
@@ -206,6 +239,13 @@ impl Service {
     }
 }
 
+/// Which of the provider's lists are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    All,
+    Refunds,
+}
+
 fn back(at: TimeMs, length: DurationMs) -> TimeMs {
     TimeMs(at.0.saturating_sub(length.0))
 }
@@ -218,6 +258,9 @@ pub(crate) fn take(
     provider: &str,
     event: &Event,
 ) -> Result<bool, SqlError> {
+    if event.said == Said::RefundFailed {
+        return Ok(store::follow(tx, now, provider, event, Source::Books)? == Followed::New);
+    }
     // The page was read before it failed.
     if event.said == Said::Refunded && ledger::has_failed(tx, provider, &event.movement)? {
         return Ok(false);

@@ -181,6 +181,10 @@ pub struct Report {
     pub found_in_books: u64,
     /// Refunds that were wanted a week before this day's end, and have not gone back yet.
     pub refunds_open: u64,
+    /// Refunds of which the shop has learnt on this day that they did not reach the shopper after
+    /// all: they are asked for again. Reports of earlier builds do not say it.
+    #[serde(default)]
+    pub refunds_failed: u64,
 }
 
 impl Report {

@@ -188,6 +188,18 @@ impl Service {
         }
     }
 
+    async fn forgo_one(&self, payment: PaymentId, key: String, amount_minor: u64) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let written = self.sql.write(move |tx| store::forgo(tx, now, payment, (&key, amount_minor))).await;
+        match written.map_err(|error| of_sql(&error))? {
+            Some(true) => Ok(()),
+            Some(false) => {
+                Err(StoreError::Conflict(format!("payment {payment}: it goes back by its provider")))
+            }
+            None => Err(StoreError::NotFound(format!("payment {payment}: there is none"))),
+        }
+    }
+
     async fn refund_what_is_due(self: Arc<Self>) {
         let mut warning = Warning::default();
         loop {
@@ -276,10 +288,14 @@ impl Payments for Service {
         reason: String,
     ) -> Asked<'_, ()> {
         Box::pin(async move {
-            if !(1..=REFUND_KEY_MAX).contains(&key.len()) || key == store::WHOLE {
+            if !(1..=REFUND_KEY_MAX).contains(&key.len()) || store::is_own_key(&key) {
                 return Err(StoreError::Invalid(format!("key: want 1 to {REFUND_KEY_MAX} characters")));
             }
             self.refund_one(Wanted { payment, key, amount_minor: Some(amount_minor), reason }).await
         })
+    }
+
+    fn forgo_part(&self, payment: PaymentId, key: String, amount_minor: u64) -> Asked<'_, ()> {
+        Box::pin(self.forgo_one(payment, key, amount_minor))
     }
 }

@@ -110,6 +110,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
                 provider VARCHAR(20) NOT NULL, id VARCHAR(100) NOT NULL, at BIGINT NOT NULL,
                 PRIMARY KEY (provider, id))"],
     },
+    Migration {
+        name: "money that moved, by its payment",
+        statements: &["CREATE INDEX movements_of_payments ON movements (payment, kind)"],
+    },
 ];
 
 /// The key of the refund that gives all back that is left.
@@ -118,6 +122,17 @@ pub(crate) const WHOLE: &str = "whole";
 const DUE: &str = "due";
 const ASKED: &str = "asked";
 const BACK: &str = "back";
+/// It went back elsewhere: the provider is not asked for it, also if it is wanted later.
+const FORGONE: &str = "forgone";
+/// How the keys begin of what was received once more, and of what people gave back at the provider
+/// and did not reach the shopper. No other part has such a key.
+const EXTRA: &str = "extra-";
+const BY_HAND: &str = "hand-";
+
+/// Whether a refund's key is one that payments give themselves.
+pub(crate) fn is_own_key(key: &str) -> bool {
+    key == WHOLE || key.starts_with(EXTRA) || key.starts_with(BY_HAND)
+}
 
 /// A row of `payments`.
 #[derive(Debug, Clone)]
@@ -150,13 +165,17 @@ impl Stored {
         self.refunded_minor = account.refunded_minor;
     }
 
+    fn shown_refunded_minor(&self) -> u64 {
+        self.refunded_minor.min(self.received.amount_minor)
+    }
+
     pub(crate) fn view(&self) -> PaymentView {
         PaymentView {
             id: self.id,
             order: self.order,
             state: self.state,
             amount: self.amount,
-            refunded_minor: self.refunded_minor,
+            refunded_minor: self.shown_refunded_minor(),
             provider_reference: self.reference.clone().unwrap_or_default(),
             created_at: self.created_at,
         }
@@ -375,6 +394,7 @@ pub(crate) fn follow(
     if event.said == Said::Refunded && ledger::has_failed(tx, provider, &event.movement)? {
         return Ok(Followed::Known);
     }
+    let is_of_extra = event.refund_key.as_ref().is_some_and(|key| key.starts_with(EXTRA));
     // Also if it is known: late news of an earlier one that has failed may have asked for it again.
     if let Some(key) = event.refund_key.as_ref().filter(|_| event.said == Said::Refunded) {
         tx.execute(
@@ -400,10 +420,16 @@ pub(crate) fn follow(
             return Ok(Followed::Known);
         }
     }
+    // What was received once more, and goes back, is nothing of the payment's own money.
+    if event.said == Said::Refunded && (is_of_extra || is_given_by_hand(tx, &payment, event)?) {
+        return Ok(Followed::New);
+    }
     let mut account = payment.account();
     let told = account.follow(event.said, event.amount.amount_minor);
+    // All of it may have gone back before its success was told: that is the first then.
+    let is_second = event.said == Said::Succeeded && ledger::times_received(tx, payment.id)? > 1;
     // Some providers call it otherwise once it is paid.
-    if event.said == Said::Succeeded && told.is_some() {
+    if event.said == Said::Succeeded && !is_second {
         tx.execute(
             "UPDATE payments SET reference = ? WHERE id = ?",
             params![&event.reference, &payment.id.to_bytes()],
@@ -415,30 +441,121 @@ pub(crate) fn follow(
     }
     match told {
         Some(told) => tell(tx, &payment, at, told, event.refund_key.as_deref())?,
-        None if event.said == Said::Succeeded => {
-            let (payment, movement) = (payment.id, &event.movement);
-            tracing::error!(%payment, movement, "payments: one payment was received twice: give one back by hand");
+        None if is_second => {
+            let (movement, amount) = (&event.movement, event.amount.amount_minor);
+            tracing::warn!(payment = %payment.id, movement, "payments: one payment was received twice: the second goes back");
+            add_part(tx, (at, at), &payment, (EXTRA, amount), "it was received twice")?;
         }
         None => {}
     }
     Ok(Followed::New)
 }
 
-/// Money has come back to the provider that was to go to the shopper: it is asked for again.
+/// Money has come back to the provider that was to go to the shopper: it is asked for again. What
+/// people have given back at the provider is too, but later: they may do so themselves.
 fn refund_failed(tx: &mut Tx<'_>, at: TimeMs, payment: &mut Stored, event: &Event) -> Result<(), SqlError> {
-    if ledger::forget_movement(tx, at, &payment.provider, &event.movement)? {
+    let was_made = ledger::forget_movement(tx, at, &payment.provider, &event.movement)?;
+    let amount = event.amount.amount_minor;
+    if was_made && !event.refund_key.as_ref().is_some_and(|key| key.starts_with(EXTRA)) {
         let mut account = payment.account();
-        let _ = account.follow(Said::RefundFailed, event.amount.amount_minor);
+        let told = account.follow(Said::RefundFailed, amount);
         payment.set(account);
         save(tx, payment)?;
+        if let Some(told) = told {
+            tell(tx, payment, at, told, event.refund_key.as_deref())?;
+        }
     }
-    if let Some(key) = &event.refund_key {
-        tx.execute(
-            "UPDATE refund_parts SET state = ?, due_at = ? WHERE payment = ? AND refund_key = ?",
-            params![DUE, at.plus(AFTER_FAILURE).0, &payment.id.to_bytes(), key],
-        )?;
+    match &event.refund_key {
+        Some(key) => {
+            tx.execute(
+                "UPDATE refund_parts SET state = ?, due_at = ? WHERE payment = ? AND refund_key = ? \
+                 AND state <> ?",
+                params![DUE, at.plus(AFTER_FAILURE).0, &payment.id.to_bytes(), key, FORGONE],
+            )?;
+        }
+        None if was_made => {
+            tracing::error!(payment = %payment.id, movement = event.movement, "payments: a refund by hand did not reach the shopper: it is asked for again in a day");
+            let due_at = at.plus(BY_HAND_AFTER_FAILURE);
+            add_part(tx, (at, due_at), payment, (BY_HAND, amount), "a refund by hand has failed")?;
+        }
+        // It was called off before it was made: nothing is owed.
+        None => {}
     }
     Ok(())
+}
+
+/// Another part that is to go back, under the next key that begins so.
+fn add_part(
+    tx: &mut Tx<'_>,
+    (at, due_at): (TimeMs, TimeMs),
+    payment: &Stored,
+    (prefix, amount_minor): (&str, u64),
+    reason: &str,
+) -> Result<(), SqlError> {
+    let id = payment.id.to_bytes();
+    let text = "SELECT COUNT(*) FROM refund_parts WHERE payment = ? AND refund_key LIKE ?";
+    let count = tx.query_first(text, params![&id, &format!("{prefix}%")], |row| row.count(0))?;
+    let key = format!("{prefix}{}", count.unwrap_or_default() + 1);
+    tx.execute(
+        "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries, wanted_at) \
+         VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
+        params![&id, &key, amount_minor, reason, DUE, due_at.0, at.0],
+    )?;
+    Ok(())
+}
+
+/// People have given back at the provider what is owed and was not asked for yet: the same sum is
+/// taken for it, so that it does not go back twice. Returns whether it was received once more.
+fn is_given_by_hand(tx: &mut Tx<'_>, payment: &Stored, event: &Event) -> Result<bool, SqlError> {
+    if event.refund_key.is_some() {
+        return Ok(false);
+    }
+    let id = payment.id.to_bytes();
+    let text = "SELECT refund_key FROM refund_parts WHERE payment = ? AND state = ? AND tries = 0 \
+                AND amount_minor = ? AND (refund_key LIKE ? OR refund_key LIKE ?) ORDER BY refund_key LIMIT 1";
+    let (extra, by_hand) = (format!("{EXTRA}%"), format!("{BY_HAND}%"));
+    let key = params![&id, DUE, event.amount.amount_minor, &extra, &by_hand];
+    let Some(key) = tx.query_first(text, key, |row| row.text(0))? else { return Ok(false) };
+    tx.execute(
+        "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ?",
+        params![BACK, &id, &key],
+    )?;
+    Ok(key.starts_with(EXTRA))
+}
+
+/// A part went back elsewhere: the provider is not asked for it any more, whatever comes. Returns
+/// false if it goes back by the provider: so much is left, or it was taken there. `None` if there
+/// is no such payment.
+pub(crate) fn forgo(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    payment: PaymentId,
+    (key, amount_minor): (&str, u64),
+) -> Result<Option<bool>, SqlError> {
+    let Some(found) = find(tx, payment)? else { return Ok(None) };
+    let left_minor = found.received.amount_minor.saturating_sub(found.refunded_minor);
+    let id = payment.to_bytes();
+    let text = "SELECT state FROM refund_parts WHERE payment = ? AND refund_key = ?";
+    let state = tx.query_first(text, params![&id, key], |row| row.text(0))?;
+    match state.as_deref() {
+        Some(FORGONE) => return Ok(Some(true)),
+        _ if amount_minor <= left_minor => return Ok(Some(false)),
+        Some(DUE) => {
+            tx.execute(
+                "UPDATE refund_parts SET state = ? WHERE payment = ? AND refund_key = ?",
+                params![FORGONE, &id, key],
+            )?;
+        }
+        Some(_) => return Ok(Some(false)),
+        None => {
+            tx.execute(
+                "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries, wanted_at) \
+                 VALUES (?, ?, ?, 'it went back elsewhere', ?, ?, 0, ?)",
+                params![&id, key, amount_minor, FORGONE, at.0, at.0],
+            )?;
+        }
+    }
+    Ok(Some(true))
 }
 
 /// Money that is to go back.
@@ -455,14 +572,18 @@ pub(crate) struct Wanted {
 pub(crate) fn refund(tx: &mut Tx<'_>, at: TimeMs, wanted: &Wanted) -> Result<Option<bool>, SqlError> {
     let Some(mut payment) = find(tx, wanted.payment)? else { return Ok(None) };
     let id = wanted.payment.to_bytes();
-    let text = "SELECT amount_minor FROM refund_parts WHERE payment = ? AND refund_key = ?";
-    let known = tx.query_first(text, params![&id, &wanted.key], |row| row.count(0))?;
-    if let Some(known) = known {
-        return Ok(Some(wanted.amount_minor.is_none_or(|amount| amount == known)));
+    let text = "SELECT amount_minor, state FROM refund_parts WHERE payment = ? AND refund_key = ?";
+    let known = tx.query_first(text, params![&id, &wanted.key], |row| Ok((row.count(0)?, row.text(1)?)))?;
+    if let Some((known, state)) = known {
+        let is_same = wanted.amount_minor.is_none_or(|amount| amount == known);
+        return Ok(Some(is_same || state == FORGONE));
     }
     // Those that are not back yet; of one payment there are some tens at the most.
-    let text = "SELECT amount_minor FROM refund_parts WHERE payment = ? AND state <> ?";
-    let asked: u64 = tx.query(text, params![&id, BACK], |row| row.count(0))?.into_iter().sum();
+    let text = "SELECT amount_minor FROM refund_parts WHERE payment = ? AND state IN (?, ?) \
+                AND refund_key NOT LIKE ?";
+    let extra = format!("{EXTRA}%");
+    let asked = tx.query(text, params![&id, DUE, ASKED, &extra], |row| row.count(0))?;
+    let asked: u64 = asked.into_iter().sum();
     let mut account = payment.account();
     let Some(amount) = account.refund(wanted.amount_minor, asked) else { return Ok(Some(false)) };
     if account != payment.account() {
@@ -507,6 +628,7 @@ fn tell(
         Told::Failed => "failed",
         Told::PartRefunded => "part_refunded",
         Told::Refunded => "refunded",
+        Told::RefundFailed => "refund_failed",
     };
     let event = json!({
         "specversion": "1.0",
@@ -520,7 +642,7 @@ fn tell(
             "payment": payment.id,
             "order": payment.order,
             "amount_minor": payment.received.amount_minor,
-            "refunded_minor": payment.refunded_minor,
+            "refunded_minor": payment.shown_refunded_minor(),
             "refund": refund_key,
             "currency": payment.received.currency,
             "provider": payment.provider,
@@ -533,6 +655,8 @@ fn tell(
 const ASKED_AGAIN: DurationMs = DurationMs(6 * 3_600_000);
 /// When a refund is asked for again that did not reach the shopper.
 const AFTER_FAILURE: DurationMs = DurationMs(600_000);
+/// The same of one that people made at the provider.
+const BY_HAND_AFTER_FAILURE: DurationMs = DurationMs(24 * 3_600_000);
 
 /// Longer than any pause: what is due later was written while the clock was ahead.
 pub(crate) const AHEAD: DurationMs = DurationMs(3_600_000);
@@ -548,23 +672,29 @@ pub(crate) fn due_refunds(
         let amount = Money { amount_minor: row.count(2)?, currency: row.parsed(4, "a currency")? };
         let (payment, key) = (PaymentId::from_bytes(row.array(0)?), row.text(1)?);
         let reference = row.text(5)?;
-        Ok((RefundAsked { payment, reference, key, amount }, row.count(3)?, row.count(6)?))
+        let left = row.count(6)?.saturating_sub(row.count(7)?);
+        Ok((RefundAsked { payment, reference, key, amount }, row.count(3)?, left))
     };
     let mut due = Vec::new();
     // One after the other, so that each is found by the index. What was asked for is asked about
     // now and then: no word may have come of it.
-    for (state, ahead) in [(DUE, AHEAD), (ASKED, DurationMs(ASKED_AGAIN.0 + AHEAD.0))] {
+    for (state, wait) in [(DUE, BY_HAND_AFTER_FAILURE), (ASKED, ASKED_AGAIN)] {
+        let ahead = wait.0 + AHEAD.0;
         let text = "SELECT r.payment, r.refund_key, r.amount_minor, r.tries, p.currency, p.reference, \
-                    COALESCE(p.received_minor, p.amount_minor) - p.refunded_minor \
+                    COALESCE(p.received_minor, p.amount_minor), p.refunded_minor \
                     FROM refund_parts r JOIN payments p ON p.id = r.payment \
                     WHERE r.state = ? AND (r.due_at <= ? OR r.due_at > ?) AND p.provider = ? \
                     AND p.reference IS NOT NULL ORDER BY r.due_at LIMIT ?";
-        due.extend(tx.query(text, params![state, now.0, now.plus(ahead).0, provider, at_most], read)?);
+        due.extend(tx.query(
+            text,
+            params![state, now.0, now.plus(DurationMs(ahead)).0, provider, at_most],
+            read,
+        )?);
     }
     let mut refunds = Vec::new();
     for (mut refund, tries, left) in due {
         // What went back meanwhile by hand, at the provider, does not go back again.
-        if refund.key == WHOLE {
+        if refund.key == WHOLE || refund.key.starts_with(BY_HAND) {
             refund.amount.amount_minor = refund.amount.amount_minor.min(left);
         }
         refunds.push((refund, tries));
@@ -576,8 +706,9 @@ pub(crate) fn due_refunds(
 pub(crate) fn end_refund(tx: &mut Tx<'_>, at: TimeMs, of: &RefundAsked) -> Result<(), SqlError> {
     let state = if of.amount.amount_minor == 0 { BACK } else { ASKED };
     tx.execute(
-        "UPDATE refund_parts SET state = ?, due_at = ? WHERE payment = ? AND refund_key = ? AND state <> ?",
-        params![state, at.plus(ASKED_AGAIN).0, &of.payment.to_bytes(), &of.key, BACK],
+        "UPDATE refund_parts SET state = ?, due_at = ? WHERE payment = ? AND refund_key = ? \
+         AND state IN (?, ?)",
+        params![state, at.plus(ASKED_AGAIN).0, &of.payment.to_bytes(), &of.key, DUE, ASKED],
     )?;
     Ok(())
 }

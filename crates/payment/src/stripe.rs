@@ -170,7 +170,7 @@ impl Stripe {
         let (movements, last, has_more) = if list == REFUNDS {
             let page: wire::List<wire::Refund> = self.client.ask(call).await?;
             let last = page.data.last().map(|refund| refund.id.clone());
-            (page.data.iter().filter_map(|of| of.moved(&self.shop)).collect(), last, page.has_more)
+            (page.data.iter().filter_map(|of| of.listed(&self.shop)).collect(), last, page.has_more)
         } else {
             let page: wire::List<wire::Charge> = self.client.ask(call).await?;
             let last = page.data.last().map(|charge| charge.id.clone());
@@ -225,6 +225,10 @@ impl Provider for Stripe {
 
     fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
         Box::pin(self.page(from, to, after))
+    }
+
+    fn refunds(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
+        Box::pin(self.page(from, to, after.or_else(|| Some(REFUNDS.to_owned()))))
     }
 }
 

@@ -344,6 +344,206 @@ async fn a_refund_that_did_not_reach_the_shopper_is_asked_for_again() {
     assert_eq!(state().await, (PaymentState::Refunded, 1_000));
 }
 
+/// A provider whose list of refunds a test writes, and which notes what it is asked to give back.
+#[derive(Debug, Default)]
+struct Lists {
+    refunds: std::sync::Mutex<Vec<(TimeMs, Event)>>,
+    asked: std::sync::Mutex<Vec<(String, u64)>>,
+}
+
+impl Provider for Lists {
+    fn name(&self) -> &'static str {
+        "lists"
+    }
+    fn start(
+        &self,
+        intent: crate::provider::Intent,
+    ) -> contracts::store::Asked<'_, crate::provider::Started> {
+        let reference = format!("money-{}", intent.payment);
+        Box::pin(async move { Ok(crate::provider::Started { url: reference.clone(), reference }) })
+    }
+    fn refund(&self, of: crate::provider::RefundAsked) -> contracts::store::Asked<'_, Option<Event>> {
+        self.asked.lock().unwrap().push((of.key, of.amount.amount_minor));
+        Box::pin(async { Ok(None) })
+    }
+    fn read(&self, _: &http::HeaderMap, _: &[u8]) -> Result<Vec<Event>, crate::provider::WebhookError> {
+        Ok(vec![])
+    }
+    fn ledger(
+        &self,
+        _: TimeMs,
+        _: TimeMs,
+        _: Option<String>,
+    ) -> contracts::store::Asked<'_, crate::provider::LedgerPage> {
+        Box::pin(async { Ok(crate::provider::LedgerPage::default()) })
+    }
+    fn refunds(
+        &self,
+        from: TimeMs,
+        to: TimeMs,
+        _: Option<String>,
+    ) -> contracts::store::Asked<'_, crate::provider::LedgerPage> {
+        let all = self.refunds.lock().unwrap().clone();
+        let movements = all.into_iter().filter(|(at, _)| from <= *at && *at < to).collect();
+        Box::pin(async move { Ok(crate::provider::LedgerPage { movements, next: None }) })
+    }
+}
+
+/// With a payment of 10.00 that was received, and what events of it are like.
+async fn till_of_lists() -> (Till, Arc<Lists>, StartedPayment) {
+    let (mut till, lists) = (Till::open().await, Arc::new(Lists::default()));
+    let provider = Arc::clone(&lists) as Arc<dyn Provider>;
+    till.payments = Service::new(till.sql.clone(), Arc::clone(&till.clock) as _, chance(), provider);
+    let started = till.start(1).await;
+    assert_eq!(till.told_of(&started, "paid", Said::Succeeded, 1_000, None).await, Followed::New);
+    (till, lists, started)
+}
+
+impl Till {
+    /// Of a payment at the provider with lists.
+    async fn told_of(
+        &self,
+        started: &StartedPayment,
+        movement: &str,
+        said: Said,
+        amount_minor: u64,
+        key: Option<&str>,
+    ) -> Followed {
+        let event = of_lists(started, movement, said, amount_minor, key);
+        let now = self.clock.now();
+        let followed =
+            self.sql.write(move |tx| store::follow(tx, now, "lists", &event, Source::Webhook)).await;
+        followed.unwrap()
+    }
+
+    async fn stands(&self) -> (PaymentState, u64) {
+        let view = self.of_order(1).await.remove(0);
+        (view.state, view.refunded_minor)
+    }
+}
+
+fn of_lists(
+    started: &StartedPayment,
+    movement: &str,
+    said: Said,
+    amount_minor: u64,
+    key: Option<&str>,
+) -> Event {
+    Event {
+        id: format!("{movement}-{said:?}"),
+        payment: None,
+        reference: started.url.clone(),
+        said,
+        movement: movement.to_owned(),
+        amount: yuan(amount_minor),
+        refund_key: key.map(str::to_owned),
+    }
+}
+
+#[tokio::test]
+async fn a_refund_that_fails_unheard_is_found_in_the_list_and_asked_for_again() {
+    let (till, lists, started) = till_of_lists().await;
+    till.payments.books_once().await.unwrap();
+    till.payments.refund(started.payment, "late".into()).await.unwrap();
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    let key = Some("whole");
+    assert_eq!(till.told_of(&started, "refund-1", Said::Refunded, 1_000, key).await, Followed::New);
+    // Twenty days later the bank has sent it back, and no webhook came.
+    let asked_at = till.clock.now();
+    till.clock.0.fetch_add(20 * DAY, Relaxed);
+    till.payments.books_once().await.unwrap();
+    assert_eq!(till.stands().await, (PaymentState::Refunded, 1_000));
+    let failed = of_lists(&started, "refund-1", Said::RefundFailed, 1_000, key);
+    lists.refunds.lock().unwrap().push((asked_at, failed));
+    till.clock.0.fetch_add(DAY, Relaxed);
+    till.payments.books_once().await.unwrap();
+    assert_eq!(till.stands().await, (PaymentState::Refunding, 0));
+    let report = till.payments.reconcile(Day::of(till.clock.now())).await.unwrap();
+    assert_eq!((report.refunds_failed, report.different), (1, 0), "{report:?}");
+    // What is listed on each of the days after that counts once.
+    till.clock.0.fetch_add(DAY, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    assert_eq!(till.told_of(&started, "refund-2", Said::Refunded, 1_000, key).await, Followed::New);
+    till.payments.books_once().await.unwrap();
+    assert_eq!(till.stands().await, (PaymentState::Refunded, 1_000));
+    assert_eq!(*lists.asked.lock().unwrap(), vec![("whole".to_owned(), 1_000); 2]);
+}
+
+#[tokio::test]
+async fn a_refund_by_hand_that_fails_is_asked_for_a_day_later_unless_people_give_it_again() {
+    for is_given_again in [false, true] {
+        let (till, lists, started) = till_of_lists().await;
+        let told = async |movement: &str, said| till.told_of(&started, movement, said, 300, None).await;
+        assert_eq!(told("by-hand", Said::Refunded).await, Followed::New);
+        assert_eq!(told("by-hand", Said::RefundFailed).await, Followed::New);
+        assert_eq!(till.stands().await, (PaymentState::Succeeded, 0));
+        // What is owed is not given for something else.
+        let too_much = till.payments.refund_part(started.payment, "return-1".into(), 800, "r".into()).await;
+        assert!(matches!(too_much, Err(StoreError::Conflict(_))), "{too_much:?}");
+        if is_given_again {
+            assert_eq!(told("again", Said::Refunded).await, Followed::New);
+            assert_eq!(till.stands().await, (PaymentState::Succeeded, 300));
+        }
+        assert_eq!(till.payments.refund_due().await, Ok(0));
+        till.clock.0.fetch_add(DAY, Relaxed);
+        let want = if is_given_again { vec![] } else { vec![("hand-1".to_owned(), 300)] };
+        assert_eq!(till.payments.refund_due().await, Ok(want.len()));
+        assert_eq!(*lists.asked.lock().unwrap(), want);
+    }
+    // One that was called off before it was made is not owed.
+    let (till, _, started) = till_of_lists().await;
+    assert_eq!(till.told_of(&started, "off", Said::RefundFailed, 300, None).await, Followed::New);
+    till.clock.0.fetch_add(2 * DAY, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(0));
+}
+
+#[tokio::test]
+async fn what_is_received_twice_for_one_payment_goes_back_once_and_is_nothing_of_the_order() {
+    let (till, lists, started) = till_of_lists().await;
+    let told = till.told().await;
+    for want in [Followed::New, Followed::Known] {
+        assert_eq!(till.told_of(&started, "paid-again", Said::Succeeded, 1_000, None).await, want);
+    }
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    assert_eq!(*lists.asked.lock().unwrap(), [("extra-1".to_owned(), 1_000)]);
+    let key = Some("extra-1");
+    assert_eq!(till.told_of(&started, "refund-1", Said::Refunded, 1_000, key).await, Followed::New);
+    assert_eq!(till.told_of(&started, "refund-1", Said::RefundFailed, 1_000, key).await, Followed::New);
+    till.clock.0.fetch_add(600_000, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(1), "it is still owed");
+    assert_eq!((till.stands().await, till.told().await), ((PaymentState::Succeeded, 0), told));
+    // All of the payment can go back as well.
+    assert_eq!(
+        till.payments.refund_part(started.payment, "return-1".into(), 1_000, "r".into()).await,
+        Ok(())
+    );
+    // That all went back may be told before the success: that is received once.
+    let early = till.start(2).await;
+    for said in [Said::Refunded, Said::Succeeded] {
+        let movement = format!("{said:?}-of-2");
+        assert_eq!(till.told_of(&early, &movement, said, 1_000, None).await, Followed::New);
+    }
+    assert_eq!(till.payments.refund_due().await, Ok(1), "of the return alone");
+}
+
+#[tokio::test]
+async fn what_went_back_elsewhere_is_not_asked_for_any_more() {
+    let (till, lists, started) = till_of_lists().await;
+    let part = |amount| till.payments.refund_part(started.payment, "return-1".into(), amount, "r".into());
+    let forgo = |amount| till.payments.forgo_part(started.payment, "return-1".into(), amount);
+    assert!(matches!(forgo(600).await, Err(StoreError::Conflict(_))), "so much is left");
+    assert_eq!(part(600).await, Ok(()));
+    assert!(matches!(forgo(600).await, Err(StoreError::Conflict(_))), "it goes back by itself");
+    // The provider's people were faster.
+    assert_eq!(till.told_of(&started, "by-hand", Said::Refunded, 500, None).await, Followed::New);
+    assert_eq!((forgo(600).await, forgo(600).await, part(600).await), (Ok(()), Ok(()), Ok(())));
+    // What they have given comes back: there would be enough again.
+    assert_eq!(till.told_of(&started, "by-hand", Said::RefundFailed, 500, None).await, Followed::New);
+    till.clock.0.fetch_add(2 * DAY, Relaxed);
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    assert_eq!(*lists.asked.lock().unwrap(), [("hand-1".to_owned(), 500)]);
+}
+
 #[tokio::test]
 async fn that_a_refund_was_made_is_old_news_after_it_has_failed() {
     let till = Till::open().await;

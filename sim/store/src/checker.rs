@@ -202,17 +202,26 @@ pub(crate) fn on_its_way(outside: &Outside) -> Result<Option<String>, Violation>
             let order = tx.query_first(text, &[], |row| {
                 Ok(format!("an order is {}: {}", row.text(0)?, row.text(1)?))
             })?;
-            let text = "SELECT kind, tries FROM tasks LIMIT 1";
-            let task = tx.query_first(text, &[], |row| {
-                Ok(format!("a task is not done: {}, {} tries", row.text(0)?, row.count(1)?))
+            let text = "SELECT kind, tries, order_id, payment FROM tasks";
+            let tasks = tx.query(text, &[], |row| {
+                let said = format!("a task is not done: {}, {} tries", row.text(0)?, row.count(1)?);
+                let number = u128::from_be_bytes(row.array(3)?) as u64;
+                Ok((row.text(0)?, OrderId::from_bytes(row.array(2)?), number, said))
             })?;
-            Ok(order.or(task))
+            Ok((order, tasks))
         })?;
-        if waiting.is_some() {
-            return Ok(waiting);
+        let (order, tasks) = waiting;
+        if order.is_some() {
+            return Ok(order);
+        }
+        for (kind, order, number, said) in tasks {
+            if kind != "refund_return" || !is_owed(outside, shard, order, number)? {
+                return Ok(Some(said));
+            }
         }
     }
-    let text = "SELECT payment, refund_key, state, amount_minor FROM refund_parts WHERE state <> 'back'";
+    let text = "SELECT payment, refund_key, state, amount_minor FROM refund_parts \
+                WHERE state NOT IN ('back', 'forgone')";
     let open = look(outside, PAYMENTS, |tx| {
         tx.query(text, &[], |row| {
             Ok((PaymentId::from_bytes(row.array(0)?), row.text(1)?, row.text(2)?, row.count(3)?))
@@ -222,8 +231,7 @@ pub(crate) fn on_its_way(outside: &Outside) -> Result<Option<String>, Violation>
     for (payment, key, state, amount_minor) in open {
         // The provider's people have given so much back that it is not to be had any more.
         let is_for_people = charges.get(&payment).is_some_and(|charge| {
-            let left = charge.taken_minor() - charge.back_minor();
-            charge.was_refunded_by_hand() && key != "whole" && left < amount_minor
+            charge.was_refunded_by_hand() && key.starts_with("return-") && charge.left_minor() < amount_minor
         });
         if !is_for_people {
             return Ok(Some(format!("refund {key} of payment {payment} is {state}")));
@@ -231,6 +239,17 @@ pub(crate) fn on_its_way(outside: &Outside) -> Result<Option<String>, Violation>
     }
     let is_slow = charges.values().flat_map(|of| &of.refunds).any(|of| of.state == RefundState::Pending);
     Ok(is_slow.then(|| "the provider has not made a refund".to_owned()))
+}
+
+/// Whether the money of a return is not to be had at the provider any more, because its people have
+/// given back too much of it: operators give it back elsewhere.
+fn is_owed(outside: &Outside, shard: &str, order: OrderId, number: u64) -> Result<bool, Violation> {
+    let orders = look(outside, shard, orders_of)?;
+    let Some(of) = orders.get(&order) else { return Ok(false) };
+    let value = of.returns.iter().find(|of| of.number == number).map_or(0, |of| of.value_minor);
+    let charges = outside.till.charges();
+    let charge = of.payment.and_then(|payment| charges.get(&payment));
+    Ok(charge.is_some_and(|charge| charge.left_minor() < value))
 }
 
 /// What holds once nothing is on its way.
@@ -250,6 +269,7 @@ pub(crate) async fn at_rest(outside: &Outside, books: &Books, baskets: &Baskets)
     stock::reservations(outside, &orders)?;
     told::orders(outside, &orders)?;
     told::payments(outside)?;
+    told::stock(outside)?;
     let world = &outside.world;
     let audited = world.ask(|of| async move { of.stock.audit(String::new(), 500).await }).await;
     match audited {

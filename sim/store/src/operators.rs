@@ -212,7 +212,8 @@ impl Operators {
                 let what = if world.percent(60) { CameBack::Restock } else { CameBack::Scrap };
                 (Step::Receive, Some(what))
             }
-            ReturnState::Received if world.percent(15) => (Step::Refunded, None),
+            ReturnState::Received if world.percent(25) => (Step::Refunded, None),
+            ReturnState::Exchanged if world.percent(20) => (Step::GiveUp, None),
             _ => return,
         };
         let (id, number) = (order.id, of.number);
@@ -245,6 +246,9 @@ impl Operators {
     }
 }
 
+/// Calls that a run makes a few times.
+const RARE: [&str; 4] = ["confirm", "refund", "release", "start of a payment"];
+
 /// Breaks what can break, until the day is over.
 pub(crate) async fn break_things(outside: Arc<Outside>, books: Arc<Books>) {
     let world = &outside.world;
@@ -265,7 +269,9 @@ pub(crate) async fn break_things(outside: Arc<Outside>, books: Arc<Books>) {
                 world.reach("events are replayed");
             }
             2 | 3 if world.manners.points_between_crashes > 0 => {
-                world.crash_at(world.pick(&["before", "after"]), world.pick(&CALLS));
+                // Most are of the stock and of the books: the rare ones are meant more often.
+                let call = if world.percent(50) { world.pick(&RARE) } else { world.pick(&CALLS) };
+                world.crash_at(world.pick(&["before", "after"]), call);
             }
             _ if world.manners.points_between_crashes > 0 => {
                 world.crash_after(1 + world.below(2 * world.manners.points_between_crashes));

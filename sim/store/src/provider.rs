@@ -35,8 +35,12 @@ pub(crate) enum Choice {
     Pay,
     /// The card is refused.
     Fail,
-    /// Another sum is taken than was asked for.
+    /// Less is taken than was asked for.
     OtherSum,
+    /// More is taken.
+    TooMuch,
+    /// The same is taken once more.
+    Again,
     OtherCurrency,
 }
 
@@ -56,6 +60,15 @@ pub(crate) struct Refund {
     pub(crate) amount_minor: u64,
     pub(crate) state: RefundState,
     pub(crate) at: TimeMs,
+    /// Whether it was made once, also if it has failed since.
+    pub(crate) was_back: bool,
+}
+
+impl Refund {
+    /// Whether it is of money that was taken twice.
+    pub(crate) fn is_of_extra(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.starts_with("extra-"))
+    }
 }
 
 /// A payment as the provider has it.
@@ -70,6 +83,10 @@ pub(crate) struct Charge {
     begun_at: TimeMs,
     /// What was taken, and when.
     pub(crate) taken: Option<(Money, TimeMs)>,
+    /// What was taken once more, its number, and when.
+    pub(crate) extra: Option<(Money, String, TimeMs)>,
+    /// Whether a card was refused.
+    pub(crate) was_refused: bool,
     pub(crate) refunds: Vec<Refund>,
 }
 
@@ -81,8 +98,23 @@ impl Charge {
     }
 
     pub(crate) fn back_minor(&self) -> u64 {
-        let is_back = |refund: &&Refund| refund.state == RefundState::Back;
+        let is_back = |refund: &&Refund| refund.state == RefundState::Back && !refund.is_of_extra();
         self.refunds.iter().filter(is_back).map(|refund| refund.amount_minor).sum()
+    }
+
+    /// What of the money that was taken twice has gone back.
+    pub(crate) fn extra_back_minor(&self) -> u64 {
+        let is_back = |refund: &&Refund| refund.state == RefundState::Back && refund.is_of_extra();
+        self.refunds.iter().filter(is_back).map(|refund| refund.amount_minor).sum()
+    }
+
+    pub(crate) fn extra_minor(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |(money, _, _)| money.amount_minor)
+    }
+
+    /// What can be given back yet.
+    pub(crate) fn left_minor(&self) -> u64 {
+        self.taken_minor() + self.extra_minor() - self.given()
     }
 
     pub(crate) fn taken_minor(&self) -> u64 {
@@ -167,6 +199,8 @@ impl Till {
             movement: format!("money-{number}"),
             begun_at: now,
             taken: None,
+            extra: None,
+            was_refused: false,
             refunds: Vec::new(),
         });
         Started { reference: charge.page.clone(), url: format!("https://till.example/{}", intent.payment) }
@@ -177,15 +211,34 @@ impl Till {
         let now = self.world.now();
         let mut inner = lock(&self.inner);
         let Some(charge) = inner.charges.get_mut(&payment) else { return false };
+        let asked = charge.asked;
+        if choice == Choice::Again {
+            // A provider that knows the shop's payments takes the money of one once.
+            let is_kept = charge.taken.is_some() && charge.refunds.iter().all(|of| of.key.is_some());
+            if self.world.manners.names_payments || !is_kept || charge.extra.is_some() {
+                return false;
+            }
+            let number = format!("{}-again", charge.movement);
+            charge.extra = Some((asked, number.clone(), now));
+            let event = self.event(charge, Said::Succeeded, &number, asked);
+            self.world.note(format_args!("provider: {payment} takes {asked} once more"));
+            drop(inner);
+            self.tell(event);
+            return true;
+        }
         if charge.taken.is_some() || charge.begun_at.plus(PAGE_FOR) < now {
             return false;
         }
-        let asked = charge.asked;
         let money = match choice {
             Choice::Pay => asked,
             Choice::OtherSum => Money { amount_minor: asked.amount_minor - 1, ..asked },
+            Choice::TooMuch => {
+                Money { amount_minor: asked.amount_minor + 1 + self.world.below(9_999), ..asked }
+            }
             Choice::OtherCurrency => Money { currency: "USD".parse().expect("it is a currency"), ..asked },
+            Choice::Again => asked,
             Choice::Fail => {
+                charge.was_refused = true;
                 let event = self.event(charge, Said::Failed, &charge.movement, asked);
                 drop(inner);
                 self.tell(event);
@@ -206,19 +259,30 @@ impl Till {
         inner.number += 1;
         let number = inner.number;
         let Some(charge) = inner.charges.get_mut(&payment) else { return };
-        let left = charge.taken_minor() - charge.given();
-        if left < 2 || charge.is_other_currency() {
+        let left = charge.left_minor();
+        if left < 2 || charge.is_other_currency() || charge.extra.is_some() {
             return;
         }
         let amount_minor = if is_whole { left } else { 1 + self.world.below(left - 1) };
         self.world.reach(if is_whole { "all is given back by hand" } else { "a part is given back by hand" });
         let movement = format!("refund-{number}");
         let (key, state, at) = (None, RefundState::Back, self.world.now());
-        charge.refunds.push(Refund { key, movement: movement.clone(), amount_minor, state, at });
+        charge.refunds.push(Refund {
+            key,
+            movement: movement.clone(),
+            amount_minor,
+            state,
+            at,
+            was_back: true,
+        });
         let amount = Money { amount_minor, currency: currency() };
         let event = self.event(charge, Said::Refunded, &movement, amount);
         self.world.note(format_args!("provider: {payment} gives {amount} back by hand"));
         drop(inner);
+        if self.world.fault(25) {
+            let this = Arc::clone(self);
+            self.world.spawn_actor(async move { this.end_refund(payment, movement, true).await });
+        }
         self.tell(event);
     }
 
@@ -236,7 +300,10 @@ impl Till {
             false => &charge.page,
         };
         if asked.reference != *known {
-            self.world.reach("a refund is asked for under the page's name");
+            self.violate(format!(
+                "a refund of payment {} is asked for as {}",
+                asked.payment, asked.reference
+            ));
             return unavailable("there is no such payment");
         }
         let is_it = |refund: &&Refund| refund.key.as_ref() == Some(&asked.key);
@@ -247,7 +314,7 @@ impl Till {
             let event = self.event(charge, Said::Refunded, &refund.movement, amount);
             return Ok((refund.state == RefundState::Back).then_some(event));
         }
-        let left = charge.taken_minor() - charge.given();
+        let left = charge.left_minor();
         if asked.amount.amount_minor > left {
             if !charge.was_refunded_by_hand() {
                 let (payment, amount) = (asked.payment, asked.amount);
@@ -262,7 +329,15 @@ impl Till {
         let fails = failed < 2 && self.world.fault(12);
         let state = if is_slow { RefundState::Pending } else { RefundState::Back };
         let (key, amount_minor) = (Some(asked.key.clone()), asked.amount.amount_minor);
-        charge.refunds.push(Refund { key, movement: movement.clone(), amount_minor, state, at: now });
+        let was_back = !is_slow;
+        charge.refunds.push(Refund {
+            key,
+            movement: movement.clone(),
+            amount_minor,
+            state,
+            at: now,
+            was_back,
+        });
         let event = self.event(charge, Said::Refunded, &movement, asked.amount);
         let payment = asked.payment;
         self.world.note(format_args!("provider: refund {} of {payment}: {movement}, {state:?}", asked.key));
@@ -288,6 +363,10 @@ impl Till {
         };
         let was_back = refund.state == RefundState::Back;
         refund.state = if fails { RefundState::Failed } else { RefundState::Back };
+        refund.was_back |= !fails;
+        if refund.key.is_none() {
+            self.world.reach("a refund by hand comes back");
+        }
         let amount = Money { amount_minor: refund.amount_minor, currency: currency() };
         let said = if fails { Said::RefundFailed } else { Said::Refunded };
         self.world.reach(match (fails, was_back) {
@@ -298,11 +377,26 @@ impl Till {
         let event = self.event(charge, said, &movement, amount);
         self.world.note(format_args!("provider: {movement} of {payment}: {said:?}"));
         drop(inner);
-        // A failure is in no books: its news is sent until it is taken.
-        match said {
-            Said::RefundFailed => self.send(event, false),
-            _ => self.tell(event),
+        self.tell(event);
+    }
+
+    /// Some refunds come back days later, and no news of it is sent. Returns how many.
+    pub(crate) fn fail_late(&self) -> u64 {
+        let (mut inner, mut count) = (lock(&self.inner), 0);
+        for charge in inner.charges.values_mut() {
+            for refund in charge.refunds.iter_mut().filter(|of| of.state == RefundState::Back) {
+                if self.world.percent(30) {
+                    refund.state = RefundState::Failed;
+                    count += 1;
+                    self.world.reach(match refund.key {
+                        Some(_) => "a refund comes back days later, unheard",
+                        None => "a refund by hand comes back days later, unheard",
+                    });
+                    self.world.note(format_args!("provider: {} comes back, unheard", refund.movement));
+                }
+            }
         }
+        count
     }
 
     fn violate(&self, what: String) {
@@ -312,31 +406,34 @@ impl Till {
     /// Sends a webhook: once, twice, or never.
     fn tell(self: &Arc<Self>, event: Event) {
         if self.world.fault(self.world.manners.webhooks_lost) {
-            self.world.reach("a webhook is never sent");
+            self.world.reach(match event.said {
+                Said::RefundFailed => "that a refund has failed is never told",
+                _ => "a webhook is never sent",
+            });
             return self.world.note(format_args!("provider: {} is never told", event.id));
         }
         if self.world.fault(20) {
             self.world.reach("a webhook is sent twice");
-            self.send(event.clone(), true);
+            self.send(event.clone());
         }
         // Without the shop's names, one thing may be told as two events.
         if !self.world.manners.names_payments && self.world.fault(15) {
             let again = Event { id: format!("{}-again", event.id), ..event.clone() };
-            self.send(again, true);
+            self.send(again);
         }
-        self.send(event, true);
+        self.send(event);
     }
 
-    fn send(self: &Arc<Self>, event: Event, may_be_given_up: bool) {
+    fn send(self: &Arc<Self>, event: Event) {
         let mut inner = lock(&self.inner);
         inner.webhooks.push(event);
         let number = inner.webhooks.len() - 1;
         drop(inner);
         let this = Arc::clone(self);
-        self.world.spawn_actor(async move { this.deliver(number, may_be_given_up).await });
+        self.world.spawn_actor(async move { this.deliver(number).await });
     }
 
-    async fn deliver(self: Arc<Self>, number: usize, may_be_given_up: bool) {
+    async fn deliver(self: Arc<Self>, number: usize) {
         let late = match self.world.is_calm() {
             true => 100,
             false => self.world.pick(&[0, 10, 200, 2_000, 30_000, 400_000]),
@@ -353,7 +450,7 @@ impl Till {
                 return;
             }
             tries += 1;
-            if tries == WEBHOOK_TRIES && may_be_given_up {
+            if tries == WEBHOOK_TRIES {
                 self.world.reach("a webhook is given up");
                 return;
             }
@@ -369,6 +466,10 @@ impl Till {
             let Some((money, at)) = charge.taken else { continue };
             let event = self.event(charge, Said::Succeeded, &charge.movement, money);
             all.insert(charge.movement.clone(), (at, event));
+            if let Some((money, number, at)) = &charge.extra {
+                let event = self.event(charge, Said::Succeeded, number, *money);
+                all.insert(number.clone(), (*at, event));
+            }
             for refund in charge.refunds.iter().filter(|refund| refund.state == RefundState::Back) {
                 let amount = Money { amount_minor: refund.amount_minor, currency: currency() };
                 let event = self.event(charge, Said::Refunded, &refund.movement, amount);
@@ -378,9 +479,26 @@ impl Till {
         all
     }
 
-    fn page(&self, from: TimeMs, to: TimeMs, after: Option<&str>) -> LedgerPage {
-        let mut rows: Vec<(TimeMs, Event)> =
-            self.books().into_values().filter(|(at, _)| from <= *at && *at < to).collect();
+    /// Refunds that have failed, as the provider lists them.
+    fn failed(&self) -> Vec<(TimeMs, Event)> {
+        let inner = lock(&self.inner);
+        let of_charge = |charge: &Charge| {
+            let failed = charge.refunds.iter().filter(|refund| refund.state == RefundState::Failed);
+            let event = |refund: &Refund| {
+                let amount = Money { amount_minor: refund.amount_minor, currency: currency() };
+                (refund.at, self.event(charge, Said::RefundFailed, &refund.movement, amount))
+            };
+            failed.map(event).collect::<Vec<_>>()
+        };
+        inner.charges.values().flat_map(of_charge).collect()
+    }
+
+    fn page(&self, (from, to): (TimeMs, TimeMs), after: Option<&str>, is_of_refunds: bool) -> LedgerPage {
+        let is_meant = |(at, event): &(TimeMs, Event)| {
+            (from..to).contains(at) && (!is_of_refunds || event.said != Said::Succeeded)
+        };
+        let moved = self.books().into_values();
+        let mut rows: Vec<(TimeMs, Event)> = moved.chain(self.failed()).filter(is_meant).collect();
         rows.sort_by(|one, other| (one.0, &one.1.movement).cmp(&(other.0, &other.1.movement)));
         let begin = after.and_then(|after| rows.iter().position(|(_, event)| event.movement == after));
         let rows: Vec<_> = rows.into_iter().skip(begin.map_or(0, |at| at + 1)).collect();
@@ -426,7 +544,12 @@ impl Provider for Model {
     }
 
     fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
-        let page = move || Ok(self.till.page(from, to, after.as_deref()));
+        let page = move || Ok(self.till.page((from, to), after.as_deref(), false));
         Box::pin(self.world.call(self.life, "books", page))
+    }
+
+    fn refunds(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
+        let page = move || Ok(self.till.page((from, to), after.as_deref(), true));
+        Box::pin(self.world.call(self.life, "list of refunds", page))
     }
 }

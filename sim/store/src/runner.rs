@@ -114,11 +114,41 @@ async fn drive(world: &Arc<World>) -> Check {
     tokio::time::sleep(Duration::from_secs(1)).await;
     is_up(world).await?;
     operators().fill_up().await;
+    rest(world, &outside).await?;
+    checker::at_rest(&outside, &books, &baskets).await?;
+    if world.percent(30) && outside.till.fail_late() > 0 {
+        // Once a day it is asked which refunds have failed.
+        world.rough();
+        if world.percent(60) {
+            world.crash_at(world.pick(&["before", "after"]), "list of refunds");
+        }
+        days(2).await;
+        world.calm();
+        world.dies();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        is_up(world).await?;
+        days(2).await;
+        rest(world, &outside).await?;
+        checker::at_rest(&outside, &books, &baskets).await?;
+    }
+    goes_on(world)
+}
+
+/// Lets so many days pass.
+async fn days(count: u64) {
+    for _ in 0..count * 4 {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::advance(Duration::from_secs(6 * 3_600)).await;
+    }
+}
+
+/// Lets time pass until nothing is on its way.
+async fn rest(world: &Arc<World>, outside: &Arc<Outside>) -> Check {
     let mut waits = Some("nothing was looked at".to_owned());
     for look in 0..LOOKS_MAX {
         tokio::time::sleep(Duration::from_secs(5)).await;
         goes_on(world)?;
-        waits = checker::on_its_way(&outside)?;
+        waits = checker::on_its_way(outside)?;
         if world.busy.load(Ordering::SeqCst) > 0 {
             waits.get_or_insert_with(|| "the provider is busy".into());
         }
@@ -129,9 +159,7 @@ async fn drive(world: &Arc<World>) -> Check {
     }
     ensure(waits.is_none(), "STORE-REST", || {
         format!("it does not come to rest: {}", waits.unwrap_or_default())
-    })?;
-    checker::at_rest(&outside, &books, &baskets).await?;
-    goes_on(world)
+    })
 }
 
 fn broken(what: String) -> Violation {

@@ -39,15 +39,25 @@ enum Plan {
     /// Begins two payments, one after the other, and makes both.
     Twice,
     OtherSum,
+    /// More than the order's total.
+    TooMuch,
+    /// The provider takes the money of one payment twice.
+    TakenTwice,
     OtherCurrency,
     FailThenPay,
     /// Gives the hold back on the sale's page.
     GiveHoldBack,
+    /// The same while the payment is on its way.
+    PayAndGiveHoldBack,
+    /// An operator of the sale takes the hold back while the payment is on its way.
+    PayAndVoid,
+    /// Tries again after the expiry, and then pays for the first hold after all.
+    BuyAgain,
     /// Pays elsewhere, which the sale is told.
     Elsewhere,
 }
 
-const PLANS: [Plan; 17] = [
+const PLANS: [Plan; 22] = [
     Plan::Soon,
     Plan::Soon,
     Plan::Soon,
@@ -61,9 +71,14 @@ const PLANS: [Plan; 17] = [
     Plan::PayAndGiveUp,
     Plan::Twice,
     Plan::OtherSum,
+    Plan::TooMuch,
+    Plan::TakenTwice,
     Plan::OtherCurrency,
     Plan::FailThenPay,
     Plan::GiveHoldBack,
+    Plan::PayAndGiveHoldBack,
+    Plan::PayAndVoid,
+    Plan::BuyAgain,
     Plan::Elsewhere,
 ];
 
@@ -139,16 +154,8 @@ impl Shopper {
         if world.percent(10) {
             lines.push((ITEMS.len() - 1, 1));
         }
-        let pay_by = world.now().plus(DurationMs(world.pick(&[20_000, 300_000, 600_000])));
-        let hold = self.outside.sale.grant(self.account, lines, pay_by);
-        let sale = Arc::clone(&self.outside.sale);
-        let of_world = Arc::clone(world);
-        // The sale's own timer, which is punctual or not.
-        world.spawn_actor(async move {
-            let late = of_world.pick(&[0, 0, 0, 1, 500, 20_000]);
-            of_world.sleep_until(pay_by.plus(DurationMs(late))).await;
-            sale.expire_due();
-        });
+        let pay_within = DurationMs(world.pick(&[20_000, 300_000, 600_000]));
+        let Some(hold) = self.outside.sale.attempt(self.account, lines.clone(), pay_within) else { return };
         let account = self.account;
         for _ in 0..LOOKS_MAX {
             world.pause(100, 4_000).await;
@@ -158,6 +165,15 @@ impl Shopper {
             let Some(Ok(Some(order))) = found.await else { continue };
             world.is_shown(&order);
             let plan = world.pick(&PLANS);
+            let pay_by = self.outside.sale.pay_by(hold).unwrap_or(world.now());
+            if world.percent(10) {
+                // At any moment, whatever the shopper does.
+                let (sale, of_world) = (Arc::clone(&self.outside.sale), Arc::clone(world));
+                world.spawn_actor(async move {
+                    of_world.pause(0, 120_000).await;
+                    sale.void(hold);
+                });
+            }
             match plan {
                 Plan::GiveHoldBack => {
                     world.pause(0, 60_000).await;
@@ -166,6 +182,19 @@ impl Shopper {
                 Plan::Elsewhere => {
                     world.pause(0, 60_000).await;
                     drop(self.outside.sale.pay(hold, "elsewhere-1"));
+                }
+                Plan::BuyAgain => {
+                    let again = {
+                        let begun = self.begin(&order).await;
+                        world.sleep_until(pay_by.plus(DurationMs(1 + world.below(3_000)))).await;
+                        let _ = self.outside.sale.attempt(self.account, lines.clone(), pay_within);
+                        begun
+                    };
+                    if let Some(payment) = again {
+                        self.outside.till.pay(payment, Choice::Pay);
+                        world.reach("a late payment comes after another attempt");
+                    }
+                    self.follow(order.id).await;
                 }
                 plan => self.go_on(order, plan, pay_by).await,
             }
@@ -241,6 +270,17 @@ impl Shopper {
                 till.pay(payment, Choice::OtherSum);
                 world.reach("a payment of another sum");
             }
+            Plan::TooMuch => {
+                till.pay(payment, Choice::TooMuch);
+                world.reach("a payment of more than the total");
+            }
+            Plan::TakenTwice => {
+                till.pay(payment, Choice::Pay);
+                world.pause(0, 20_000).await;
+                if till.pay(payment, Choice::Again) {
+                    world.reach("the money of one payment is taken twice");
+                }
+            }
             Plan::OtherCurrency => {
                 till.pay(payment, Choice::OtherCurrency);
                 world.reach("a payment of another currency");
@@ -288,9 +328,22 @@ impl Shopper {
                 _ => {}
             }
         }
-        if plan == Plan::PayAndGiveUp {
-            world.pause(0, 400).await;
-            self.give_up(order.id).await;
+        let race = [0, 60, 400, 3_000];
+        match (plan, &order.origin) {
+            (Plan::PayAndGiveUp, _) => {
+                world.pause(0, 400).await;
+                self.give_up(order.id).await;
+            }
+            (Plan::PayAndGiveHoldBack, OrderOrigin::Sale(of)) => {
+                world.pause(0, world.pick(&race)).await;
+                world.reach("a hold is given back while its payment is on its way");
+                drop(self.outside.sale.release(of.hold));
+            }
+            (Plan::PayAndVoid, OrderOrigin::Sale(of)) => {
+                world.pause(0, world.pick(&race)).await;
+                self.outside.sale.void(of.hold);
+            }
+            _ => {}
         }
         if world.percent(7) {
             world.pause(0, 200_000).await;
@@ -399,7 +452,11 @@ impl Shopper {
         let world = self.world();
         for order in orders {
             let plan = match world.pick(&PLANS) {
-                Plan::GiveHoldBack | Plan::Elsewhere => Plan::Soon,
+                Plan::GiveHoldBack
+                | Plan::PayAndGiveHoldBack
+                | Plan::PayAndVoid
+                | Plan::BuyAgain
+                | Plan::Elsewhere => Plan::Soon,
                 plan => plan,
             };
             let expires = order.pay_by.unwrap_or(world.now()).plus(GRACE);

@@ -218,6 +218,11 @@ impl World {
         self.is_calm.load(SeqCst)
     }
 
+    /// From now on calls and transactions fail once more.
+    pub(crate) fn rough(&self) {
+        self.is_calm.store(false, SeqCst);
+    }
+
     /// From now on nothing goes wrong.
     pub(crate) fn calm(&self) {
         self.is_calm.store(true, SeqCst);

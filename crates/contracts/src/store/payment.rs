@@ -92,4 +92,10 @@ pub trait Payments: Send + Sync {
         amount_minor: u64,
         reason: String,
     ) -> Asked<'_, ()>;
+
+    /// The part with this key, of this sum, went back elsewhere: it does not go back here any more,
+    /// also if it is asked for later. Saying it again is safe.
+    /// [`Conflict`](super::StoreError::Conflict) if it goes back here: so much is left, or the
+    /// provider has taken it.
+    fn forgo_part(&self, payment: PaymentId, key: String, amount_minor: u64) -> Asked<'_, ()>;
 }

@@ -199,6 +199,11 @@ impl Payments for World {
         self.shelf.lock().unwrap().refunds.push((key, minor));
         Box::pin(async { Ok(()) })
     }
+    fn forgo_part(&self, _: PaymentId, _: String, minor: u64) -> Asked<'_, ()> {
+        let is_left = 3_000 - self.gone.load(Relaxed) >= minor;
+        let said = if is_left { Err(StoreError::Conflict("so much is left".into())) } else { Ok(()) };
+        Box::pin(async move { said })
+    }
 }
 
 struct Shop {
@@ -602,6 +607,62 @@ async fn what_is_exchanged_is_sent_again_and_costs_nothing() {
     assert_eq!(rest.returns[1].refund_minor, 1_000);
     // What costs nothing is not turned into money.
     assert_eq!(other.returns, []);
+}
+
+#[tokio::test]
+async fn an_exchange_that_cannot_be_had_is_given_up_for_its_money() {
+    let shop = shop(&[("A", 2), ("B", 10)]).await;
+    let order = delivered(&shop).await;
+    shop.ask_back(&order, &[("A", 2)], Wish::Exchange).await.unwrap();
+    shop.step(order.id, 1, Step::Approve).await.unwrap();
+    // Nothing is exchanged yet.
+    let early = shop.step(order.id, 1, Step::GiveUp).await;
+    assert!(matches!(early, Err(ReturnError::Step(Step::GiveUp, ReturnState::Approved))), "{early:?}");
+    shop.step(order.id, 1, Step::Receive).await.unwrap();
+    for _ in 0..2 {
+        let given_up = shop.step(order.id, 1, Step::GiveUp).await.unwrap();
+        let of = &given_up.returns[0];
+        assert_eq!((of.state, of.wish, of.refund_minor), (ReturnState::Received, Wish::Refund, 2_000));
+        assert_eq!(given_up.state, OrderState::Delivered);
+    }
+    shop.wait(120_000);
+    shop.due().await;
+    shop.due().await;
+    let all = shop.orders.orders(shop.shopper, None, 10).await.unwrap().rows;
+    assert_eq!(all.iter().find(|of| of.id != order.id).unwrap().state, OrderState::Cancelled);
+    let refunds = shop.world.shelf.lock().unwrap().refunds.clone();
+    assert_eq!(refunds, [("return-1".to_owned(), 2_000)]);
+    shop.is_back(order.id, "return-1", 2_000, "part_refunded").await;
+    // The rest comes back for money too, and that is all.
+    let order = shop.orders.find(order.id).await.unwrap().unwrap();
+    assert_eq!((order.state, order.returns[0].state), (OrderState::PartRefunded, ReturnState::Refunded));
+    let rest = shop.ask_back(&order, &[("B", 1)], Wish::Refund).await.unwrap();
+    assert_eq!(rest.returns[1].refund_minor, 1_000);
+    // What was never exchanged is no exchange to give up.
+    shop.step(order.id, 2, Step::Approve).await.unwrap();
+    shop.step(order.id, 2, Step::Receive).await.unwrap();
+    let other = shop.step(order.id, 2, Step::GiveUp).await;
+    assert!(matches!(other, Err(ReturnError::Step(Step::GiveUp, ReturnState::Received))), "{other:?}");
+}
+
+#[tokio::test]
+async fn an_exchange_that_was_sent_is_not_given_up() {
+    let shop = shop(&[("A", 10), ("B", 10)]).await;
+    let order = delivered(&shop).await;
+    shop.ask_back(&order, &[("A", 1)], Wish::Exchange).await.unwrap();
+    shop.step(order.id, 1, Step::Approve).await.unwrap();
+    shop.step(order.id, 1, Step::Receive).await.unwrap();
+    shop.wait(120_000);
+    shop.due().await;
+    shop.due().await;
+    let all = shop.orders.orders(shop.shopper, None, 10).await.unwrap().rows;
+    let sent = all.iter().find(|of| of.id != order.id).unwrap().id;
+    let ship = Command::Ship(Delivery { carrier: "SF".into(), tracking: "1".into() });
+    shop.orders.command(sent, "test".into(), "because".into(), ship).await.unwrap();
+    let late = shop.step(order.id, 1, Step::GiveUp).await.map_err(of_return);
+    assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
+    let order = shop.orders.find(order.id).await.unwrap().unwrap();
+    assert_eq!(order.returns[0].state, ReturnState::Exchanged);
 }
 
 #[tokio::test]

@@ -101,7 +101,8 @@ pub enum Command {
     Refunded {
         payment: PaymentId,
     },
-    /// The shopper has so much of it back, in all.
+    /// The shopper has so much of it back, in all: more than before, or less, if a refund has
+    /// failed.
     PartRefunded {
         payment: PaymentId,
         refunded_minor: u64,
@@ -116,7 +117,12 @@ pub enum Command {
         is_whole: bool,
     },
     /// The units of an order that was paid are set aside until they are shipped.
-    StockIsSet,
+    /// So far as the stock knows them; `is_all`: these are all that it has.
+    StockIsSet {
+        is_all: bool,
+    },
+    /// What was to be sent in exchange is not sent: the money goes back instead.
+    GiveUpExchange,
     /// No payment came in time. A sale's order expires by its sale.
     PaymentIsLate,
     Allocate,
@@ -283,9 +289,10 @@ impl Order {
                 }
             }
             Command::PartRefunded { payment, refunded_minor } => {
-                if self.payment_id == Some(payment) && self.refunded_minor < refunded_minor {
+                if self.payment_id == Some(payment) {
+                    let is_more = self.refunded_minor < refunded_minor;
                     self.refunded_minor = refunded_minor;
-                    if matches!(self.state, Delivered | Returned) {
+                    if is_more && matches!(self.state, Delivered | Returned) {
                         self.state = PartRefunded;
                     }
                 }
@@ -315,8 +322,15 @@ impl Order {
                     };
                 }
             }
-            Command::StockIsSet => match self.state {
-                Paid => self.state = Allocated,
+            Command::GiveUpExchange => match self.state {
+                Cancelled => {}
+                Created | Paid | Allocated if self.total_minor == 0 && self.followed.is_none() => {
+                    self.state = Cancelled;
+                }
+                _ => return Err(self.refuse("give up")),
+            },
+            Command::StockIsSet { is_all } => match self.state {
+                Paid if is_all => self.state = Allocated,
                 // It was shipped, or given up, while the stock was asked.
                 Shipped | Delivered | PartRefunded | Returned | OrderState::Refunded => {
                     effects.push(Effect::ShipStock);
@@ -380,7 +394,13 @@ impl Order {
         let is_ours = |payment: &str| self.payment_id.is_some_and(|ours| ours.to_string() == payment);
         match event {
             HoldEvent::Confirmed { payment, is_late: _ } => {
-                if is_ours(&payment) {
+                let has_gone = matches!(self.payment, PaymentSeen::ToRefund | PaymentSeen::Refunded);
+                if is_ours(&payment) && has_gone {
+                    // Its money went back before this news came: nothing is sent for it.
+                    if self.state == OrderState::AwaitingPayment {
+                        self.state = OrderState::Cancelled;
+                    }
+                } else if is_ours(&payment) {
                     self.is_paid();
                 } else if matches!(
                     self.state,

@@ -127,6 +127,8 @@ pub enum Step {
     Receive,
     /// The money is back with the shopper.
     Refunded,
+    /// The same units cannot be sent again: the money goes back instead.
+    GiveUp,
 }
 
 impl Step {
@@ -137,6 +139,7 @@ impl Step {
             Self::Withdraw => "withdraw",
             Self::Receive => "receive",
             Self::Refunded => "refunded",
+            Self::GiveUp => "give up",
         }
     }
 }
@@ -153,6 +156,9 @@ pub fn follow(state: ReturnState, wish: Wish, step: Step) -> Option<ReturnState>
         (Step::Receive, Approved | Received) => Received,
         (Step::Receive, Exchanged | Refunded) => state,
         (Step::Refunded, Received | Refunded) => Refunded,
+        (Step::GiveUp, Exchanged) => Received,
+        // Of a return that was an exchange once.
+        (Step::GiveUp, Received | Refunded) => state,
         _ => return None,
     })
 }
@@ -252,6 +258,8 @@ mod tests {
         check(Wish::Refund, Received, Step::Withdraw, None);
         check(Wish::Refund, Rejected, Step::Approve, None);
         check(Wish::Refund, Approved, Step::Refunded, None);
+        check(Wish::Exchange, Exchanged, Step::GiveUp, Some(Received));
+        check(Wish::Exchange, Approved, Step::GiveUp, None);
         // News of the refund that comes again after it, and the receipt that comes again behind it.
         check(Wish::Refund, Refunded, Step::Receive, Some(Refunded));
     }

@@ -204,6 +204,72 @@ fn a_void_of_a_paid_hold_cancels_the_order_and_returns_the_money() {
     check(true, vec![(in_sale(20, void()), Cancelled, Nothing, vec![])]);
 }
 
+/// The sale has confirmed, and its answer was lost; then it was voided, or the provider gave the
+/// money back. The old news that it was confirmed makes nothing paid.
+#[test]
+fn that_it_was_confirmed_is_old_news_once_its_money_goes_back() {
+    let void = || Voided { reason: "a bot".into() };
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, false), AwaitingPayment, ToRefund, refund(1, RefundReason::TooLate)),
+            (Command::Refunded { payment: payment(1) }, AwaitingPayment, Refunded, vec![]),
+            (in_sale(9, confirmed(1)), Cancelled, Refunded, vec![]),
+            (in_sale(10, void()), Cancelled, Refunded, vec![]),
+        ],
+    );
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, true), Paid, Received, vec![]),
+            (Command::Refunded { payment: payment(1) }, Cancelled, Refunded, vec![]),
+            (in_sale(9, confirmed(1)), Cancelled, Refunded, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn what_is_sent_in_exchange_can_be_given_up_until_it_is_shipped() {
+    let stocked = || Command::StockAnswered { is_whole: true };
+    let set = || Command::StockIsSet { is_all: true };
+    for before in [vec![], vec![stocked()], vec![stocked(), set()]] {
+        let (mut order, _) = Order::new(0, None, TimeMs(0), "test", "new");
+        for command in before {
+            order.apply(TimeMs(1), BY, command).unwrap();
+        }
+        let done = order.apply(TimeMs(2), BY, Command::GiveUpExchange).unwrap();
+        assert_eq!((order.state, done.effects), (Cancelled, vec![Effect::FreeStock, Effect::Tell]));
+        // The stock's answer was on its way.
+        order.apply(TimeMs(3), BY, stocked()).unwrap();
+        assert_eq!(order.apply(TimeMs(3), BY, set()).unwrap().effects, vec![Effect::FreeStock]);
+        assert_eq!(order.apply(TimeMs(4), BY, Command::GiveUpExchange).unwrap().effects, vec![]);
+    }
+    let (mut order, _) = Order::new(0, None, TimeMs(0), "test", "new");
+    for command in [stocked(), set(), Command::Ship(parcel())] {
+        order.apply(TimeMs(1), BY, command).unwrap();
+    }
+    assert!(order.apply(TimeMs(2), BY, Command::GiveUpExchange).is_err());
+    let (mut bought, _) = Order::new(TOTAL, None, TimeMs(0), "test", "new");
+    assert!(bought.apply(TimeMs(1), BY, Command::GiveUpExchange).is_err());
+}
+
+/// Units that the stock knows of an order that people have shipped by hand before it answered.
+#[test]
+fn units_that_are_set_aside_after_the_parcel_has_left_leave_too() {
+    let part = || Command::StockIsSet { is_all: false };
+    let (mut order, _) = Order::new(TOTAL, Some(place("first", 7)), TimeMs(0), "test", "new");
+    for command in [in_sale(9, confirmed(1)), part()] {
+        order.apply(TimeMs(1), BY, command).unwrap();
+    }
+    assert_eq!(order.state, Paid, "people say when the others are there");
+    for command in [Command::Allocate, Command::Ship(parcel())] {
+        order.apply(TimeMs(2), BY, command).unwrap();
+    }
+    assert_eq!(order.apply(TimeMs(3), BY, part()).unwrap().effects, vec![Effect::ShipStock]);
+}
+
 #[test]
 fn a_shopper_gives_the_order_up_and_the_sale_gets_its_unit_back() {
     check(
@@ -367,7 +433,13 @@ fn asked_of_stock(is_from_sale: bool, commands: Vec<Command>) -> Vec<Effect> {
 fn units_are_set_aside_until_they_are_shipped_or_given_back() {
     use Effect::{FreeStock, SetStock, ShipStock};
     let stocked = |is_whole| Command::StockAnswered { is_whole };
-    let sent = vec![stocked(true), paid(1), Command::StockIsSet, Command::Ship(parcel()), Command::Deliver];
+    let sent = vec![
+        stocked(true),
+        paid(1),
+        Command::StockIsSet { is_all: true },
+        Command::Ship(parcel()),
+        Command::Deliver,
+    ];
     assert_eq!(asked_of_stock(false, sent), [SetStock, ShipStock]);
     assert_eq!(asked_of_stock(false, vec![stocked(false)]), [FreeStock]);
     assert_eq!(asked_of_stock(false, vec![Command::Cancel, stocked(true)]), [FreeStock]);
@@ -376,7 +448,8 @@ fn units_are_set_aside_until_they_are_shipped_or_given_back() {
     assert_eq!(asked_of_stock(false, returned), [SetStock, FreeStock]);
     // Of a sale nothing is set aside until it is paid.
     assert_eq!(asked_of_stock(true, vec![in_sale(9, Expired)]), []);
-    let paid_late = vec![in_sale(9, Expired), in_sale(10, confirmed(1)), Command::StockIsSet];
+    let paid_late =
+        vec![in_sale(9, Expired), in_sale(10, confirmed(1)), Command::StockIsSet { is_all: true }];
     assert_eq!(asked_of_stock(true, paid_late), [SetStock]);
     // What is granted again in a restored sale keeps its units until that one says that it is over.
     let restored = vec![in_sale(9, confirmed(1)), in_copy(8, Granted), in_copy(9, Expired)];
@@ -387,10 +460,15 @@ fn units_are_set_aside_until_they_are_shipped_or_given_back() {
 fn units_that_were_set_aside_behind_the_end_of_an_order_are_given_back() {
     let late = |commands: Vec<Command>| asked_of_stock(false, commands).last().copied();
     let whole = Command::StockAnswered { is_whole: true };
-    let over = vec![whole.clone(), paid(1), Command::Refunded { payment: payment(1) }, Command::StockIsSet];
+    let over = vec![
+        whole.clone(),
+        paid(1),
+        Command::Refunded { payment: payment(1) },
+        Command::StockIsSet { is_all: true },
+    ];
     assert_eq!(late(over), Some(Effect::FreeStock));
     let sent = vec![whole, paid(1), Command::Allocate, Command::Ship(parcel())];
-    let by_hand = [sent.as_slice(), &[Command::StockIsSet]].concat();
+    let by_hand = [sent.as_slice(), &[Command::StockIsSet { is_all: true }]].concat();
     assert_eq!(late(by_hand), Some(Effect::ShipStock));
     // Also when a part of it, or all, has come back by then.
     for back in [
@@ -398,7 +476,8 @@ fn units_that_were_set_aside_behind_the_end_of_an_order_are_given_back() {
         vec![Command::CameBack { is_all: true }],
         vec![Command::CameBack { is_all: true }, Command::Refunded { payment: payment(1) }],
     ] {
-        let ended = [sent.as_slice(), &[Command::Deliver], &back, &[Command::StockIsSet]].concat();
+        let ended =
+            [sent.as_slice(), &[Command::Deliver], &back, &[Command::StockIsSet { is_all: true }]].concat();
         assert_eq!(late(ended), Some(Effect::ShipStock), "{back:?}");
     }
 }

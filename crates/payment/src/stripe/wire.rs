@@ -122,6 +122,11 @@ impl Refund {
             && metadata.is_some_and(|of| of.key.as_deref() == Some(key))
     }
 
+    /// As the list of refunds has it: the money that went back, or that it did not.
+    pub(super) fn listed(&self, shop: &str) -> Option<(TimeMs, Event)> {
+        if self.is_over() { self.said(shop, Said::RefundFailed) } else { self.moved(shop) }
+    }
+
     /// The money that went back, and when it was asked for.
     pub(super) fn moved(&self, shop: &str) -> Option<(TimeMs, Event)> {
         let is_back = self.status.as_deref() == Some("succeeded");
@@ -167,10 +172,7 @@ pub(super) fn read(shop: &str, body: &[u8]) -> Result<Vec<Event>, WebhookError> 
             over(shop, id, &of::<Session>(object)?)
         }
         "refund.created" | "refund.updated" | "charge.refund.updated" | "refund.failed" => {
-            let refund: Refund = of(object)?;
-            let said =
-                if refund.is_over() { refund.said(shop, Said::RefundFailed) } else { refund.moved(shop) };
-            said.map(|(_, event)| event)
+            of::<Refund>(object)?.listed(shop).map(|(_, event)| event)
         }
         // The money is taken back by the bank, and stands in neither of the two lists.
         "charge.dispute.created" | "charge.dispute.closed" => {
@@ -255,6 +257,9 @@ mod tests {
             let failed = event(kind, refund(status)).unwrap().remove(0);
             assert_eq!((failed.said, &*failed.movement), (Said::RefundFailed, "re_1"), "{status}");
             assert_ne!(failed.id, told.id);
+            // If no webhook tells of it, the list of refunds does.
+            let listed: Refund = serde_json::from_value(refund(status)).unwrap();
+            assert_eq!(listed.listed(SHOP), Some((TimeMs(1_800_000_000_000), failed)), "{status}");
         }
     }
 

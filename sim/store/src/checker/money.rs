@@ -4,10 +4,11 @@
 use super::{Order, Orders, PAYMENTS, look};
 use crate::{
     process::Outside,
-    provider::{Charge, RefundState},
+    provider::{Charge, Refund, RefundState},
     sale::{Hold, HoldState},
 };
 use contracts::store::PaymentId;
+use engines::params;
 use payment::report::Day;
 use sim::{Check, Violation, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,10 @@ pub(super) fn payments(outside: &Outside, orders: &Orders) -> Check {
         ensure(here.is_some(), RULE, || format!("payment {id} of the provider is not known"))?;
         let Some(here) = here else { continue };
         ensure(back <= taken, RULE, || format!("payment {id}: {back} of {taken} went back"))?;
+        let (extra, extra_back) = (charge.extra_minor(), charge.extra_back_minor());
+        ensure(extra == extra_back, RULE, || {
+            format!("payment {id} was received once more, {extra_back} of {extra} went back")
+        })?;
         if charge.taken.is_none() || charge.is_other_currency() {
             ensure(matches!(&*here.state, "pending" | "failed"), RULE, || {
                 format!("payment {id} is {}, and no money of the order's currency was taken", here.state)
@@ -103,15 +108,28 @@ fn of_order(charge: &Charge, order: &Order) -> Check {
     ensure(order.refunded_minor == back, RULE, || {
         format!("order {}: {} went back, at the provider {back}", order.id, order.refunded_minor)
     })?;
-    for refund in charge.refunds.iter().filter(|refund| refund.state == RefundState::Back) {
+    let (mut by_hand, mut failed_by_hand) = (0, 0);
+    for refund in &charge.refunds {
+        let is_failed = refund.state == RefundState::Failed && refund.was_back && refund.key.is_none();
+        failed_by_hand += if is_failed { refund.amount_minor } else { 0 };
+    }
+    let is_made = |refund: &&Refund| refund.state == RefundState::Back && !refund.is_of_extra();
+    for refund in charge.refunds.iter().filter(is_made) {
         let Some(key) = &refund.key else { continue };
+        // What people gave back, and came back, was given once more.
+        if key.starts_with("hand-") {
+            by_hand += refund.amount_minor;
+            continue;
+        }
         let is_of = |number: u64| *key == format!("return-{number}");
         let of = order.returns.iter().find(|of| is_of(of.number));
         ensure(of.is_some_and(|of| of.value_minor == refund.amount_minor), RULE, || {
             format!("refund {key} of {} of payment {id} is for {of:?}", refund.amount_minor)
         })?;
     }
-    Ok(())
+    ensure(by_hand <= failed_by_hand, RULE, || {
+        format!("payment {id}: {failed_by_hand} that people gave back came back, {by_hand} went again")
+    })
 }
 
 /// Each order that is bought is paid, and what is not bought has no money.
@@ -144,11 +162,13 @@ pub(super) fn orders(outside: &Outside, orders: &Orders) -> Check {
     Ok(())
 }
 
-/// Each return whose money the provider has given back has that much at the provider, once.
+/// The money of each return went back once: by the provider under the return's own key, or
+/// elsewhere, if an operator says so; and that of an exchange not at all. What waits, waits for
+/// people, because the provider has not so much left.
 pub(super) fn returns(outside: &Outside, orders: &Orders) -> Check {
     let charges = outside.till.charges();
     for order in orders.values() {
-        for of in order.returns.iter().filter(|of| of.wish == "refund" && of.value_minor > 0) {
+        for of in &order.returns {
             let charge = order.payment.and_then(|id| charges.get(&id));
             let key = Some(format!("return-{}", of.number));
             let made: Vec<u64> = charge
@@ -158,22 +178,34 @@ pub(super) fn returns(outside: &Outside, orders: &Orders) -> Check {
                 .map(|refund| refund.amount_minor)
                 .collect();
             let is_by_provider = of.steps.last().is_some_and(|(_, actor)| actor == "payment");
-            let want = match &*of.state {
-                "refunded" if is_by_provider => vec![of.value_minor],
-                // What went back by hand leaves too little: people see to it.
-                "received" if charge.is_some_and(Charge::was_refunded_by_hand) => made.clone(),
-                // An operator says that it went back elsewhere.
-                "refunded" => made.clone(),
+            let is_whole = order.seen == "refunded";
+            let want = match (&*of.state, &*of.wish) {
+                ("refunded", "refund") if is_by_provider => vec![of.value_minor],
                 _ => Vec::new(),
             };
-            let is_open = of.state == "received" && !charge.is_some_and(Charge::was_refunded_by_hand);
-            let is_without_money = order.seen != "received";
-            ensure(made == want && (!is_open || is_without_money), "STORE-RETURN", || {
+            // With all of the payment, that of the return goes back too, under no key of its own.
+            let is_for_people = charge.is_none_or(|charge| charge.left_minor() < of.value_minor)
+                || order.total_minor == 0
+                || is_whole
+                || is_forgone(outside, order, of.number)?;
+            let is_open = of.state == "received";
+            ensure(made == want && (!is_open || is_for_people), "STORE-RETURN", || {
                 format!("return {of:?} of order {}: {made:?} went back at the provider", order.id)
             })?;
         }
     }
     Ok(())
+}
+
+/// Whether an operator has begun to say that the money of a return went back elsewhere.
+fn is_forgone(outside: &Outside, order: &Order, number: u64) -> Result<bool, Violation> {
+    let Some(payment) = order.payment else { return Ok(false) };
+    let text = "SELECT COUNT(*) FROM refund_parts WHERE payment = ? AND refund_key = ? AND state = 'forgone'";
+    let key = format!("return-{number}");
+    let found = look(outside, PAYMENTS, |tx| {
+        tx.query_first(text, params![&payment.to_bytes(), &key], |row| row.count(0))
+    })?;
+    Ok(found.unwrap_or_default() > 0)
 }
 
 /// The day's reports differ in what is of another currency, and in nothing else.

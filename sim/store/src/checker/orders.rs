@@ -37,6 +37,24 @@ const LEGAL: [(&str, &str); 17] = [
 const LEGAL_OF_RETURNS: [(&str, &str); 2] = [("returned", "part_refunded"), ("returned", "refunded")];
 /// Those of an order that costs nothing.
 const LEGAL_OF_EXCHANGES: [(&str, &str); 1] = [("created", "paid")];
+/// The steps of a return.
+const LEGAL_RETURNS: [(&str, &str); 13] = [
+    ("", "requested"),
+    // Money for nothing that was returned.
+    ("", "received"),
+    ("requested", "approved"),
+    ("requested", "rejected"),
+    ("requested", "withdrawn"),
+    ("approved", "rejected"),
+    ("approved", "withdrawn"),
+    ("approved", "received"),
+    ("approved", "refunded"),
+    ("approved", "exchanged"),
+    ("received", "refunded"),
+    // Nothing is sent in exchange after all.
+    ("exchanged", "received"),
+    ("exchanged", "refunded"),
+];
 /// Those of a sale's order: the sale may take a late payment.
 const LEGAL_OF_SALES: [(&str, &str); 3] =
     [("", "awaiting_payment"), ("expired", "paid"), ("cancelled", "paid")];
@@ -63,6 +81,13 @@ pub(super) fn histories(orders: &Orders) -> Check {
             format!("order {id} is {} in version {}, its last step is {before:?}", order.state, order.version)
         })?;
         for of in &order.returns {
+            let mut before = "";
+            for (state, _) in &of.steps {
+                ensure(LEGAL_RETURNS.contains(&(before, state)), "STORE-HISTORY", || {
+                    format!("return {} of order {id}: from {before:?} to {state}", of.number)
+                })?;
+                before = state;
+            }
             let last = of.steps.last().map(|(state, _)| state);
             ensure(last == Some(&of.state), "STORE-HISTORY", || {
                 format!("return {} of order {id} is {}, its steps are {:?}", of.number, of.state, of.steps)
@@ -124,7 +149,9 @@ pub(super) fn agree_with_the_sale(outside: &Outside, orders: &Orders) -> Check {
             HoldState::Held => false,
             HoldState::Released => is_cancelled,
             HoldState::Expired => is_cancelled || state == "expired",
-            HoldState::Voided => is_cancelled || order.was("shipped"),
+            HoldState::Voided => {
+                is_cancelled || order.was("shipped") || hold.has_expired && state == "expired"
+            }
             HoldState::Confirmed { payment } => {
                 let paid = charges.values().find(|charge| charge.payment.to_string() == *payment);
                 let gone = paid.is_some_and(|charge| {
@@ -134,7 +161,8 @@ pub(super) fn agree_with_the_sale(outside: &Outside, orders: &Orders) -> Check {
                     Some(charge) => order.payment == Some(charge.payment),
                     None => payment.starts_with("elsewhere"),
                 };
-                is_by && order.is_bought() || is_cancelled && gone
+                let is_over = is_cancelled || hold.has_expired && state == "expired";
+                is_by && order.is_bought() || is_over && gone
             }
         };
         ensure(agrees, "STORE-AGREES", || {
@@ -159,13 +187,17 @@ pub(super) fn exchanges(orders: &Orders) -> Check {
         made.entry(of).or_default().push(order.id);
         let back =
             orders.get(&of.0).and_then(|of_order| of_order.returns.iter().find(|it| it.number == of.1));
-        let is_same = back.is_some_and(|back| back.state == "exchanged" && back.lines == order.lines);
-        ensure(is_same && order.total_minor == 0, "STORE-EXCHANGE", || {
-            format!("order {} is in exchange for {back:?}", order.id)
-        })?;
+        let is_same = back.is_some_and(|back| back.lines == order.lines && was_exchanged(back));
+        // It is sent, unless it was given up for the money.
+        let is_given_up = back.is_some_and(|back| back.state != "exchanged");
+        ensure(
+            is_same && is_given_up == (order.state == "cancelled") && order.total_minor == 0,
+            "STORE-EXCHANGE",
+            || format!("order {} is in exchange for {back:?}", order.id),
+        )?;
     }
     for order in orders.values() {
-        for of in order.returns.iter().filter(|of| of.state == "exchanged") {
+        for of in order.returns.iter().filter(|of| was_exchanged(of)) {
             let count = made.get(&(order.id, of.number)).map_or(0, Vec::len);
             ensure(count == 1, "STORE-EXCHANGE", || {
                 format!("return {} of order {} was exchanged {count} times", of.number, order.id)
@@ -173,6 +205,10 @@ pub(super) fn exchanges(orders: &Orders) -> Check {
         }
     }
     Ok(())
+}
+
+fn was_exchanged(of: &super::Return) -> bool {
+    of.steps.iter().any(|(state, _)| state == "exchanged")
 }
 
 /// What was put into a cart is in it, or was ordered from it, once.

@@ -57,17 +57,7 @@ pub(super) fn levels(outside: &Outside) -> Check {
             for (kind, units, of_claim) in
                 tx.query(text, params![&sku], |row| Ok((row.text(0)?, row.int(1)?, row.int(2)?)))?
             {
-                let change = match &*kind {
-                    "receive" | "adjust" | "count" | "take_back" => [units, 0, 0],
-                    "scrap" => [-units, 0, 0],
-                    "reserve" => [0, units, -of_claim],
-                    "release" | "expire" => [0, -units, of_claim],
-                    "ship" => [-units, -units, 0],
-                    "claim" => [0, 0, units],
-                    "return_claim" => [0, 0, -units],
-                    _ => [0, 0, 0],
-                };
-                change.iter().zip(&mut derived).for_each(|(by, of)| *of += by);
+                change_by(&kind, units, of_claim).iter().zip(&mut derived).for_each(|(by, of)| *of += by);
                 derived[3] += 1;
             }
             let text = "SELECT COALESCE(SUM(l.quantity), 0) FROM reservation_lines l JOIN reservations r \
@@ -93,6 +83,20 @@ pub(super) fn levels(outside: &Outside) -> Check {
         })?;
     }
     Ok(())
+}
+
+/// What a movement does to what is on hand, reserved and claimed.
+pub(super) fn change_by(kind: &str, units: i64, of_claim: i64) -> [i64; 3] {
+    match kind {
+        "receive" | "adjust" | "count" | "take_back" => [units, 0, 0],
+        "scrap" => [-units, 0, 0],
+        "reserve" => [0, units, -of_claim],
+        "release" | "expire" => [0, -units, of_claim],
+        "ship" => [-units, -units, 0],
+        "claim" => [0, 0, units],
+        "return_claim" => [0, 0, -units],
+        _ => [0, 0, 0],
+    }
 }
 
 /// What operators booked stands in the ledger once, if it was answered.
@@ -137,13 +141,19 @@ pub(super) fn reservations(outside: &Outside, orders: &Orders) -> Check {
             .map(|(sku, n)| (sku.clone(), *n))
             .collect();
         let is_all_known = lines.len() == order.lines.len();
-        let is_sound = match &*order.state {
-            "cancelled" | "expired" => matches!(state, "none" | "released"),
-            // It waits for people: of what the stock does not know, or because its units were given
-            // back before it was paid after all.
-            "paid" => state == "released" || (!is_all_known && matches!(state, "confirmed" | "none")),
-            "allocated" => state == "confirmed" || state == "released" || !is_all_known,
-            _ => state == "shipped" || state == "released" || !is_all_known,
+        let is_none_known = lines.is_empty();
+        let is_sound = match (&*order.state, order.hold) {
+            // Those of a cart are wanted from the beginning; a winner's, since it was paid.
+            ("cancelled" | "expired", None) => state == "released",
+            ("cancelled" | "expired", Some(_)) => {
+                state == if order.was("paid") { "released" } else { "none" }
+            }
+            // What the stock does not know is people's to set aside.
+            (_, _) if is_none_known => state == "none",
+            // It waits for people to set aside the rest: there is enough of all that is known.
+            ("paid", _) => state == "confirmed" && !is_all_known,
+            ("allocated", _) => state == "confirmed",
+            _ => state == "shipped",
         };
         ensure(is_sound, RULE, || format!("order {} is {}, its reservation {state}", order.id, order.state))?;
         let Some(of) = of else { continue };
@@ -158,7 +168,7 @@ pub(super) fn reservations(outside: &Outside, orders: &Orders) -> Check {
                 *back.entry(sku.clone()).or_default() += quantity;
             }
         }
-        if state == "shipped" && is_all_known {
+        if state == "shipped" {
             ensure(of.came_back == back, RULE, || {
                 format!("of order {} {:?} came back, its returns say {back:?}", order.id, of.came_back)
             })?;

@@ -1,8 +1,10 @@
-//! What others were told: each step of each order and of each return once, in its order, if what
-//! comes twice under one number counts once.
+//! What others were told: each step of each order and of each return, what became of each payment,
+//! and each movement of the stock: once, in its order, if what comes twice under one number counts
+//! once, and nothing that did not happen.
 
-use super::Orders;
-use crate::{process::Outside, world::lock};
+use super::{INVENTORY, Orders, look, stock::change_by};
+use crate::{process::Outside, provider::RefundState, world::lock};
+use contracts::store::{OrderId, PaymentId};
 use serde_json::Value;
 use sim::{Check, Violation, ensure};
 use std::collections::BTreeMap;
@@ -60,23 +62,159 @@ pub(super) fn orders(outside: &Outside, orders: &Orders) -> Check {
     ensure(told.len() == want.len(), RULE, || format!("of {} was told, there are {}", told.len(), want.len()))
 }
 
-/// Of each payment its success was told once, if it was followed.
+/// What was told of a payment.
+struct ToldOf {
+    version: u64,
+    kind: String,
+    amount_minor: u64,
+    refunded_minor: u64,
+}
+
+/// What was told of each payment has happened, in its order; the last of it is how it stands, and
+/// its success was told once.
 pub(super) fn payments(outside: &Outside) -> Check {
-    let mut told: BTreeMap<String, u64> = BTreeMap::new();
+    let charges = outside.till.charges();
+    let mut told: BTreeMap<String, Vec<ToldOf>> = BTreeMap::new();
     for event in once(&outside.bus.of_payments())? {
-        if matches!(event["type"].as_str(), Some("floodgate.payment.succeeded")) {
-            *told.entry(event["data"]["payment"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
-        }
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let number = |value: &Value| value.as_u64().unwrap_or_default();
+        let (id, data) = (text(&event["data"]["payment"]), &event["data"]);
+        let version = text(&event["id"]).rsplit_once('-').and_then(|(_, version)| version.parse().ok());
+        let of = ToldOf {
+            version: version.unwrap_or_default(),
+            kind: text(&event["type"]).trim_start_matches("floodgate.payment.").to_owned(),
+            amount_minor: number(&data["amount_minor"]),
+            refunded_minor: number(&data["refunded_minor"]),
+        };
+        let charge = id.parse::<PaymentId>().ok().and_then(|id| charges.get(&id));
+        let has_happened = charge.is_some_and(|charge| {
+            let made = charge.refunds.iter().filter(|refund| refund.was_back && !refund.is_of_extra());
+            let made_minor: u64 = made.clone().map(|refund| refund.amount_minor).sum();
+            let key = data["refund"].as_str();
+            let is_key = key.is_none() || made.clone().any(|refund| refund.key.as_deref() == key);
+            let is_so = match &*of.kind {
+                "succeeded" => charge.taken_minor() == of.amount_minor && !charge.is_other_currency(),
+                "failed" => charge.was_refused,
+                "part_refunded" => of.refunded_minor < of.amount_minor,
+                "refunded" => of.refunded_minor == of.amount_minor,
+                "refund_failed" => made.clone().any(|refund| refund.state == RefundState::Failed),
+                _ => false,
+            };
+            let subject = text(&event["subject"]);
+            is_so && is_key && of.refunded_minor <= made_minor && subject == charge.order.to_string()
+        });
+        ensure(has_happened, RULE, || format!("{event} was told, of {charge:?}"))?;
+        let all = told.entry(id).or_default();
+        let is_later = all.last().is_none_or(|before| before.version < of.version);
+        ensure(is_later, RULE, || format!("{event} was told after what is later"))?;
+        all.push(of);
     }
-    for charge in outside.till.charges().values() {
+    for charge in charges.values() {
+        let none = Vec::new();
+        let all = told.get(&charge.payment.to_string()).unwrap_or(&none);
         let is_followed = charge.taken.is_some() && !charge.is_other_currency();
-        let count = told.get(&charge.payment.to_string()).copied().unwrap_or_default();
+        let count = all.iter().filter(|of| of.kind == "succeeded").count();
+        let (taken, back) = (charge.taken_minor(), charge.back_minor());
         // If all of it went back before, that is told alone.
-        let is_sound = if is_followed { count <= 1 } else { count == 0 };
-        let is_kept = charge.taken_minor() > charge.back_minor();
-        ensure(is_sound && (!is_followed || !is_kept || count == 1), RULE, || {
-            format!("the success of payment {} was told {count} times", charge.payment)
+        let is_sound = match (is_followed, all.last()) {
+            (false, _) => count == 0,
+            (true, Some(last)) if back == taken => last.kind == "refunded" && count <= 1,
+            (true, Some(last)) => last.refunded_minor == back && last.kind != "refunded" && count == 1,
+            (true, None) => false,
+        };
+        ensure(is_sound, RULE, || {
+            let last = all.last().map(|of| (&of.kind, of.refunded_minor));
+            format!(
+                "of payment {}, with {back} of {taken} gone back, {count} successes were told, and last {last:?}",
+                charge.payment
+            )
         })?;
     }
     Ok(())
+}
+
+/// An entry of the ledger, as far as it is told.
+struct Entry {
+    sku: String,
+    sequence: i64,
+    kind: String,
+    units: i64,
+    of_claim: i64,
+    order: String,
+}
+
+/// The type of the event that tells of a movement; none if none does.
+fn event_of(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "receive" => "received",
+        "adjust" | "count" => "adjusted",
+        "reserve" => "reserved",
+        "release" => "released",
+        "expire" => "expired",
+        "ship" => "shipped",
+        "take_back" => "returned",
+        "claim" => "claimed",
+        "return_claim" => "claim_returned",
+        _ => return None,
+    })
+}
+
+/// Each movement of the stock was told once, and nothing else; with the level that the ledger had
+/// after it, and those of each SKU in their order.
+pub(super) fn stock(outside: &Outside) -> Check {
+    let text = "SELECT sku, sequence, kind, units, of_claim, order_id FROM entries ORDER BY sku, sequence";
+    let entries = look(outside, INVENTORY, |tx| {
+        tx.query(text, &[], |row| {
+            let order = row.maybe_bytes(5)?.and_then(|id| <[u8; 16]>::try_from(id).ok());
+            Ok(Entry {
+                sku: row.text(0)?,
+                sequence: row.int(1)?,
+                kind: row.text(2)?,
+                units: row.int(3)?,
+                of_claim: row.int(4)?,
+                order: order.map(|id| OrderId::from_bytes(id).to_string()).unwrap_or_default(),
+            })
+        })
+    })?;
+    type Moved = (String, String, String, i64, i64);
+    let mut want: BTreeMap<Moved, i64> = BTreeMap::new();
+    let mut levels: BTreeMap<(String, i64), [i64; 3]> = BTreeMap::new();
+    let mut level = [0; 3];
+    for entry in entries {
+        if entry.sequence == 1 {
+            level = [0; 3];
+        }
+        let change = change_by(&entry.kind, entry.units, entry.of_claim);
+        level.iter_mut().zip(change).for_each(|(of, by)| *of += by);
+        levels.insert((entry.sku.clone(), entry.sequence), level);
+        if let Some(kind) = event_of(&entry.kind) {
+            let key = (kind.to_owned(), entry.order, entry.sku, entry.units, entry.of_claim);
+            *want.entry(key).or_default() += 1;
+        }
+    }
+    let (mut told, mut last) = (BTreeMap::<Moved, i64>::new(), BTreeMap::<String, i64>::new());
+    let events = lock(&outside.bus.stock).clone();
+    for event in once(&events)? {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let number = |value: &Value| value.as_i64().unwrap_or(-1);
+        let kind = text(&event["type"]).trim_start_matches("floodgate.stock.").to_owned();
+        let (order, subject) = (text(&event["data"]["order"]), text(&event["subject"]));
+        for line in event["data"]["lines"].as_array().unwrap_or(&Vec::new()) {
+            let (sku, sequence) = (text(&line["sku"]), number(&line["sequence"]));
+            let (units, of_claim) = (number(&line["units"]), number(&line["of_claim"]));
+            let key = (kind.clone(), order.clone(), sku.clone(), units, of_claim);
+            *told.entry(key).or_default() += 1;
+            let then = ["on_hand", "reserved", "claimed"].map(|what| number(&line[what]));
+            let is_so = levels.get(&(sku.clone(), sequence)) == Some(&then);
+            let is_later = last.insert(sku.clone(), sequence).is_none_or(|before| before <= sequence);
+            let is_of = if order.is_empty() { subject == sku } else { subject == order };
+            ensure(is_so && is_later && is_of, RULE, || format!("of the stock was told {event}"))?;
+        }
+    }
+    let differs = want.iter().find(|(key, count)| told.get(*key) != Some(*count));
+    let differs = differs.or(told.iter().find(|(key, _)| !want.contains_key(*key)));
+    ensure(differs.is_none(), RULE, || {
+        let count = differs.and_then(|(key, _)| told.get(key));
+        format!("the stock's ledger has {differs:?}, of which were told {count:?}")
+    })
 }
