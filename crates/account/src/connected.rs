@@ -17,6 +17,11 @@ pub(crate) const TABLES: &[&str] = &[
     "CREATE INDEX connected_log_ins_of_accounts ON connected_log_ins (account, connected_at)",
     "CREATE TABLE log_ins_used (hash BINARY(32) PRIMARY KEY, ends_at BIGINT NOT NULL)",
     "CREATE INDEX log_ins_used_by_end ON log_ins_used (ends_at)",
+    // Accounts whose shoppers have proved the password, and are at the provider to be connected.
+    "CREATE TABLE connections_begun (
+        hash BINARY(32) PRIMARY KEY, account BINARY(16) NOT NULL, ends_at BIGINT NOT NULL)",
+    "CREATE INDEX connections_begun_by_end ON connections_begun (ends_at)",
+    "CREATE INDEX connections_begun_of_accounts ON connections_begun (account)",
 ];
 
 /// Log-ins of one account that are read.
@@ -42,6 +47,50 @@ impl LogIn {
 pub(crate) fn account_of(tx: &mut Tx<'_>, log_in: &LogIn) -> Result<Option<AccountId>, SqlError> {
     let text = "SELECT account FROM connected_log_ins WHERE id = ?";
     tx.query_first(text, params![&log_in.id()], |row| Ok(AccountId::from_bytes(row.array(0)?)))
+}
+
+/// The same, as it is now for every transaction, and stays until this one ends.
+pub(crate) fn account_of_locked(tx: &mut Tx<'_>, log_in: &LogIn) -> Result<Option<AccountId>, SqlError> {
+    let text = "SELECT account FROM connected_log_ins WHERE id = ?";
+    let found =
+        tx.query_locked(text, params![&log_in.id()], |row| Ok(AccountId::from_bytes(row.array(0)?)))?;
+    Ok(found.into_iter().next())
+}
+
+/// What the provider says of the address today.
+pub(crate) fn note_address(tx: &mut Tx<'_>, log_in: &LogIn, is_of_address: bool) -> Result<(), SqlError> {
+    let text = "UPDATE connected_log_ins SET is_of_address = ? WHERE id = ?";
+    tx.execute(text, params![u64::from(is_of_address), &log_in.id()]).map(drop)
+}
+
+/// The account's shopper has proved the password, and goes to the provider.
+pub(crate) fn begin(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    (hash, account): (&[u8; 32], AccountId),
+    ends_at: TimeMs,
+) -> Result<(), SqlError> {
+    let over = "SELECT hash FROM connections_begun WHERE ends_at <= ? LIMIT 10";
+    for gone in tx.query(over, params![now.0], |row| row.array::<32>(0))? {
+        tx.execute("DELETE FROM connections_begun WHERE hash = ?", params![&gone])?;
+    }
+    let text = "INSERT INTO connections_begun (hash, account, ends_at) VALUES (?, ?, ?)";
+    tx.execute(text, params![hash, &account.to_bytes(), ends_at.0]).map(drop)
+}
+
+/// Returns whether it was begun, and nothing has ended it since.
+pub(crate) fn take_begun(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    (hash, account): (&[u8; 32], AccountId),
+) -> Result<bool, SqlError> {
+    let text = "DELETE FROM connections_begun WHERE hash = ? AND account = ? AND ends_at > ?";
+    Ok(tx.execute(text, params![hash, &account.to_bytes(), now.0])? == 1)
+}
+
+/// What was begun under sessions that are over is over too.
+pub(crate) fn end_begun(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {
+    tx.execute("DELETE FROM connections_begun WHERE account = ?", params![&account.to_bytes()]).map(drop)
 }
 
 /// Returns false if an account has it already.

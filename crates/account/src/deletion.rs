@@ -64,7 +64,7 @@ fn begin(
 }
 
 fn remove_rows(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {
-    for table in ["addresses", "reset_links", "sessions", "connected_log_ins"] {
+    for table in ["addresses", "reset_links", "sessions", "connected_log_ins", "connections_begun"] {
         tx.execute(&format!("DELETE FROM {table} WHERE account = ?"), params![&account.to_bytes()])?;
     }
     Ok(())

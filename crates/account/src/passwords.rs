@@ -69,9 +69,10 @@ impl Service {
             if !links::take(tx, &link)? {
                 return Ok(false);
             }
+            let is_set = set(tx, now, (account, &password), (reset.language, letter))?;
             // Who made the account with another's address may have connected a log-in of theirs.
             connected::remove_of_other_addresses(tx, account)?;
-            set(tx, now, (account, &password), (reset.language, letter))
+            Ok(is_set)
         });
         self.changed(written.await)
     }
@@ -111,11 +112,21 @@ impl Service {
         &self,
         own: OwnPassword,
     ) -> Result<Option<SignedIn>, StoreError> {
+        self.end_elsewhere(own, |_, _| Ok(())).await
+    }
+
+    /// Ends all sessions but that of who asks, and does this beside.
+    async fn end_elsewhere(
+        &self,
+        own: OwnPassword,
+        beside: fn(&mut Tx<'_>, AccountId) -> Result<(), SqlError>,
+    ) -> Result<Option<SignedIn>, StoreError> {
         let account = own.account;
         let Some(checked) = self.checked(own).await? else { return Ok(None) };
         let (now, secret) = (self.clock.now(), random()?);
         let written = self.sql.write(move |tx| {
             let Some((_, name)) = store::locked_with(tx, account, &checked.hash)? else { return Ok(None) };
+            beside(tx, account)?;
             links::remove_all(tx, account)?;
             store::end_sessions(tx, account)?;
             begin_anew(tx, now, account, &secret).map(|()| Some(name))
@@ -125,17 +136,9 @@ impl Service {
         Ok(name.map(|name| signed_in(account, name, &secret, SESSION_FOR.0 / 1000)))
     }
 
-    pub(crate) async fn disconnect_one(&self, own: OwnPassword) -> Result<bool, StoreError> {
-        let account = own.account;
-        let Some(checked) = self.checked(own).await? else { return Ok(false) };
-        let written = self.sql.write(move |tx| {
-            if store::locked_with(tx, account, &checked.hash)?.is_none() {
-                return Ok(false);
-            }
-            connected::remove_all(tx, account).map(|()| true)
-        });
-        let written: Result<bool, SqlError> = written.await;
-        written.map_err(|error| of_sql(&error))
+    /// Sessions that the log-ins have opened are over too.
+    pub(crate) async fn disconnect_one(&self, own: OwnPassword) -> Result<Option<SignedIn>, StoreError> {
+        self.end_elsewhere(own, connected::remove_all).await
     }
 
     /// What was checked if the password is the account's, under the limits of wrong ones; `None`

@@ -137,8 +137,22 @@ impl Provider {
         Ok(Arc::new(Self { accounts, remote, turns, not_signed_in: Mutex::default() }))
     }
 
-    /// Asks the provider on a thread for what blocks.
+    /// Asks the provider, and says in the log what failed.
     async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Remote) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T, Failed> {
+        self.ask_now(ask).await.inspect_err(|failed| {
+            if let Some(count) = self.not_signed_in.lock().unwrap_or_else(PoisonError::into_inner).due() {
+                let (Failed::Away(why) | Failed::Refused(why)) = failed;
+                let is_away = matches!(failed, Failed::Away(_));
+                tracing::warn!(why, is_away, count, "a log-in at the provider of identities has failed");
+            }
+        })
+    }
+
+    /// Asks the provider on a thread for what blocks.
+    async fn ask_now<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Remote) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, Failed> {
@@ -153,23 +167,10 @@ impl Provider {
         });
         let asked = tokio::time::timeout(ANSWER_MAX, asked).await;
         let late = |_| Failed::Away("no answer in time".into());
-        let failed = asked.map_err(late)?.map_err(|_| Failed::Refused("its answer cannot be read".into()))?;
-        failed.inspect_err(|failed| {
-            if let Some(count) = self.not_signed_in.lock().unwrap_or_else(PoisonError::into_inner).due() {
-                let (Failed::Away(why) | Failed::Refused(why)) = failed;
-                let is_away = matches!(failed, Failed::Away(_));
-                tracing::warn!(why, is_away, count, "a log-in at the provider of identities has failed");
-            }
-        })
+        asked.map_err(late)?.map_err(|_| Failed::Refused("its answer cannot be read".into()))?
     }
 
-    async fn go_as(
-        &self,
-        connects: Option<AccountId>,
-        next: String,
-        language: Language,
-    ) -> Result<GoToProvider, StoreError> {
-        let ticket = Ticket::new(&random()?, self.accounts.clock.now(), connects, next);
+    async fn go_with(&self, ticket: Ticket, language: Language) -> Result<GoToProvider, StoreError> {
         let cookie = ticket.text().to_owned();
         match self.ask(move |remote| remote.url(&ticket, language)).await {
             Ok(url) => Ok(GoToProvider { url, cookie, seconds: GOOD_FOR.0 / 1000 }),
@@ -217,9 +218,10 @@ impl Provider {
         let (secret, letter) = (random::<SECRET_BYTES>()?, random()?);
         let written = match ticket.connects {
             Some(account) => {
-                let letter = (language, letter);
-                let write =
-                    move |tx: &mut Tx<'_>| connect(tx, now, account, (&log_in, email.as_deref()), letter);
+                let (letter, hash) = ((language, letter), ticket.hash());
+                let write = move |tx: &mut Tx<'_>| {
+                    connect(tx, now, (&hash, account), (&log_in, email.as_deref()), letter)
+                };
                 accounts.sql.write(write).await
             }
             None => {
@@ -266,7 +268,14 @@ fn sign_in(
 ) -> Result<Ended, SqlError> {
     let (account, name) = match connected::account_of(tx, log_in)? {
         Some(account) => match store::locked(tx, account)? {
-            Some((_, name)) => (account, name),
+            Some((own, name)) => {
+                // It may have been disconnected before the account's row was this transaction's.
+                if connected::account_of_locked(tx, log_in)? != Some(account) {
+                    return Ok(Ended::Not(NotSignedIn::Over));
+                }
+                connected::note_address(tx, log_in, email.as_deref() == Some(&own))?;
+                (account, name)
+            }
             None => return Ok(Ended::Not(NotSignedIn::Locked)),
         },
         None => {
@@ -289,11 +298,15 @@ fn sign_in(
 fn connect(
     tx: &mut Tx<'_>,
     now: TimeMs,
-    account: AccountId,
+    (ticket, account): (&[u8; 32], AccountId),
     (log_in, email): (&LogIn, Option<&str>),
     (language, letter): (Language, [u8; 16]),
 ) -> Result<Ended, SqlError> {
     let Some((own, _)) = store::locked(tx, account)? else { return Ok(Ended::Not(NotSignedIn::Locked)) };
+    // Only this says that the password was proved: a cookie can be made by its owner.
+    if !connected::take_begun(tx, now, (ticket, account))? {
+        return Ok(Ended::Not(NotSignedIn::Over));
+    }
     match connected::account_of(tx, log_in)? {
         Some(of) if of == account => return Ok(Ended::Connected),
         Some(_) => return Ok(Ended::Not(NotSignedIn::OfAnother)),
@@ -311,15 +324,30 @@ fn connect(
 
 impl SignInProvider for Provider {
     fn go(&self, next: String, language: Language) -> Asked<'_, GoToProvider> {
-        Box::pin(self.go_as(None, next, language))
+        Box::pin(async move {
+            let ticket = Ticket::new(&random()?, self.accounts.clock.now(), None, next);
+            self.go_with(ticket, language).await
+        })
     }
 
     fn connect(&self, own: OwnPassword) -> Asked<'_, Option<GoToProvider>> {
         Box::pin(async move {
-            let (account, language) = (own.account, own.language);
-            match self.accounts.checked(own).await? {
-                Some(_) => self.go_as(Some(account), "/account/settings".into(), language).await.map(Some),
-                None => Ok(None),
+            let (account, language, now) = (own.account, own.language, self.accounts.clock.now());
+            let Some(checked) = self.accounts.checked(own).await? else { return Ok(None) };
+            // Each connection writes a letter.
+            self.accounts.letter_limits.take_change(checked.key, now)?;
+            let ticket = Ticket::new(&random()?, now, Some(account), "/account/settings".into());
+            let (hash, ends_at) = (ticket.hash(), now.plus(GOOD_FOR));
+            let begun = self.accounts.sql.write(move |tx| {
+                if store::locked_with(tx, account, &checked.hash)?.is_none() {
+                    return Ok(false);
+                }
+                connected::begin(tx, now, (&hash, account), ends_at).map(|()| true)
+            });
+            let begun: Result<bool, SqlError> = begun.await;
+            match begun.map_err(|error| of_sql(&error))? {
+                true => self.go_with(ticket, language).await.map(Some),
+                false => Ok(None),
             }
         })
     }

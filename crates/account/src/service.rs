@@ -385,7 +385,7 @@ impl Accounts for Service {
         })
     }
 
-    fn disconnect(&self, own: OwnPassword) -> Asked<'_, bool> {
+    fn disconnect(&self, own: OwnPassword) -> Asked<'_, Option<SignedIn>> {
         Box::pin(self.disconnect_one(own))
     }
 

@@ -173,6 +173,7 @@ pub(crate) fn end_session(tx: &mut Tx<'_>, hash: &[u8; 32]) -> Result<(), SqlErr
 
 /// Ends all sessions of an account.
 pub(crate) fn end_sessions(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {
+    connected::end_begun(tx, account)?;
     tx.execute("DELETE FROM sessions WHERE account = ?", params![&account.to_bytes()]).map(drop)
 }
 

@@ -405,9 +405,12 @@ impl Service {
         rules::product(&product).map_err(StoreError::Invalid)?;
         let now = self.clock.now();
         let written = self.change(vec![product.slug.clone()], move |tx| {
-            let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
-            if !expected.is_met(stored.as_deref()) {
-                return Ok(None);
+            // One that cannot be read any more can still be replaced.
+            if expected != Expected::Any {
+                let stored = store::find_locked(tx, &product.slug)?.map(|stored| mark(&stored));
+                if !expected.is_met(stored.as_deref()) {
+                    return Ok(None);
+                }
             }
             if let Some(name) = &by {
                 note_put(tx, now, By { name, did: "product.put" }, &product)?;
@@ -452,9 +455,11 @@ impl Service {
     ) -> Result<Option<bool>, StoreError> {
         let now = self.clock.now();
         let removed = self.change(vec![slug.clone()], move |tx| {
-            let stored = store::find_locked(tx, &slug)?.map(|stored| mark(&stored));
-            if stored.is_some() && !expected.is_met(stored.as_deref()) {
-                return Ok(None);
+            if expected != Expected::Any {
+                let stored = store::find_locked(tx, &slug)?.map(|stored| mark(&stored));
+                if stored.is_some() && !expected.is_met(stored.as_deref()) {
+                    return Ok(None);
+                }
             }
             let was_there = store::remove(tx, now, &slug)?;
             if let Some(name) = by.as_ref().filter(|_| was_there) {

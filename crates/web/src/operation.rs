@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use std::{
     collections::BTreeMap,
@@ -472,13 +472,18 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
         Access::Open | Access::Credential(_) => guard.keys.refuse_tenants(headers).map(|()| None),
     };
     let response = match let_in {
+        Ok(_) if guard.ignores_precondition(headers) => {
+            let why = "If-Match, If-None-Match: this operation does not look at them, so it was not done";
+            problem::Problem::new(&BAD_REQUEST, why).into_response()
+        }
         Ok(caller) => {
             if let Some(caller) = caller {
                 caller.note(request.extensions_mut());
             }
             if guard.row.is_tagged {
                 let asked = request.headers().get_all(header::IF_NONE_MATCH).iter().cloned().collect();
-                tagged(asked, next.run(request).await).await
+                let is_open = matches!(guard.row.access, Access::Open);
+                tagged(asked, is_open, next.run(request).await).await
             } else {
                 next.run(request).await
             }
@@ -499,6 +504,19 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
 }
 
 impl Guard {
+    /// Whether a change is asked for under a condition that its handler would not look at (RFC 9110,
+    /// section 13.1.1: such a request must not be done as if it had none).
+    fn ignores_precondition(&self, headers: &HeaderMap) -> bool {
+        let is_declared = |name: &HeaderName| {
+            self.row.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_str()))
+        };
+        self.row.method != "GET"
+            && self.row.is_described()
+            && [header::IF_MATCH, header::IF_NONE_MATCH]
+                .iter()
+                .any(|name| headers.contains_key(name) && !is_declared(name))
+    }
+
     /// In a build with debug assertions, ends the process for a problem that is not in the row: a
     /// panic would be answered with 500 like any other, and no test would notice.
     fn checked(&self, mut response: Response) -> Response {

@@ -95,7 +95,7 @@ pub fn quoted(tag: &str) -> HeaderValue {
 
 /// Gives the answer its `ETag`, and leaves its body out if the caller has it already: one of the
 /// tags of `If-None-Match` is its own.
-pub(crate) async fn tagged(asked: Vec<HeaderValue>, response: Response) -> Response {
+pub(crate) async fn tagged(asked: Vec<HeaderValue>, is_open: bool, response: Response) -> Response {
     let is_json = |response: &Response| {
         response.headers().get(header::CONTENT_TYPE).is_some_and(|of| of == "application/json")
     };
@@ -108,8 +108,10 @@ pub(crate) async fn tagged(asked: Vec<HeaderValue>, response: Response) -> Respo
     let Ok(bytes) = to_bytes(body, usize::MAX).await else { return Problem::internal().into_response() };
     let tag = tag_of(&bytes);
     parts.headers.insert(header::ETAG, quoted(&tag));
-    // No other program keeps it; a caller that has it may ask whether it is still so.
-    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    // What everybody may read may be kept, and is asked for again each time.
+    if is_open {
+        parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
     let tags = asked.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     if tags.map(str::trim).any(|known| known == "*" || unquoted(known) == Some(&tag)) {
         parts.status = StatusCode::NOT_MODIFIED;
@@ -130,7 +132,7 @@ mod tests {
         let asked = asked.iter().map(|value| HeaderValue::from_str(value).unwrap()).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let response = tagged(asked, response).await;
+            let response = tagged(asked, true, response).await;
             let (status, tag) =
                 (response.status(), response.headers()[header::ETAG].to_str().unwrap().to_owned());
             (status, tag, to_bytes(response.into_body(), 100).await.unwrap().len())

@@ -1,7 +1,8 @@
 //! What binds a log-in at a provider to the browser that has begun it: a random secret in a cookie,
-//! from which all that the provider is told follows. So nothing is stored before it is over, no
-//! other browser can end it, and nothing in the cookie can be changed: another time, account or
-//! path gives another `state`.
+//! from which all that the provider is told follows. So nothing of a log-in is stored before it is
+//! over, no other browser can end it, and nothing in the cookie can be changed by others: another
+//! time, account or path gives another `state`. Its owner can make it as they like: that an account
+//! may be connected is a row that the password has made.
 
 use contracts::store::AccountId;
 use data_encoding::BASE64URL_NOPAD;

@@ -297,9 +297,9 @@ pub trait Accounts: Send + Sync {
     /// How its shopper can log in.
     fn log_in_ways(&self, account: AccountId) -> Asked<'_, LogInWays>;
 
-    /// Takes the provider's log-ins away from an account. `false` if the password is not the
-    /// account's.
-    fn disconnect(&self, own: OwnPassword) -> Asked<'_, bool>;
+    /// Takes the provider's log-ins away from an account, and ends all its sessions but that of who
+    /// asks, which goes on with another secret. `None` if the password is not the account's.
+    fn disconnect(&self, own: OwnPassword) -> Asked<'_, Option<SignedIn>>;
 
     /// Where the account's parcels went, the one that was used last first.
     fn addresses(&self, account: AccountId) -> Asked<'_, Vec<Address>>;

@@ -290,7 +290,7 @@ fn run_store(context: &Context, socket: &Path) -> CommandResult {
         let beside = store::Beside {
             data: data.clone(),
             ports: join::store_ports(&joined),
-            clock: Arc::new(joined),
+            clock: Arc::new(SteadyClock::start()),
             sale_origin,
         };
         let (end, ends) = tokio::sync::oneshot::channel::<()>();

@@ -35,6 +35,8 @@ const AGAIN_IN: Duration = Duration::from_millis(100);
 /// A view older than this is no ground for a refusal by the gate itself: the other process sends a
 /// sign of life every tenth of a second.
 const NEWS_MAX: Duration = Duration::from_millis(500);
+/// How long the other side may be silent; it says something every tenth of a second.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long the other side may be silent during the greeting.
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// How long the other process may take to answer a store.
@@ -48,6 +50,7 @@ pub(crate) struct Joined(Arc<Link>);
 
 struct Link {
     socket: PathBuf,
+    is_store: bool,
     keys: Arc<Keyring>,
     /// The greeting of both sides.
     greeting: String,
@@ -135,7 +138,7 @@ impl Joined {
     /// Joins the process that listens there, and waits until its sales are received. Afterwards it
     /// follows that process through restarts. `keys` shows whether both have the same keys.
     pub(crate) fn open(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Self> {
-        let link = Link::new(socket, keys)?;
+        let link = Link::new(socket, keys, false)?;
         let (told, is_told) = std::sync::mpsc::channel();
         link.start(Some(told))?;
         let named = |why: String| io::Error::other(format!("join {}: {why}", socket.display()));
@@ -163,7 +166,7 @@ impl Joined {
     /// Joins the process that listens there as soon as it does, and waits for nothing: a store's
     /// pages need no sale.
     pub(crate) fn open_later(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Self> {
-        let link = Link::new(socket, keys)?;
+        let link = Link::new(socket, keys, true)?;
         link.start(None)?;
         Ok(Self(link))
     }
@@ -183,16 +186,11 @@ impl Joined {
     }
 }
 
-impl Clock for Joined {
-    fn now(&self) -> TimeMs {
-        Sales::now(self)
-    }
-}
-
 impl Link {
-    fn new(socket: &Path, keys: &Arc<Keyring>) -> io::Result<Arc<Self>> {
+    fn new(socket: &Path, keys: &Arc<Keyring>, is_store: bool) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             socket: socket.to_owned(),
+            is_store,
             greeting: message::greeting(keys)?,
             keys: Arc::clone(keys),
             clock: SteadyClock::start(),
@@ -214,6 +212,7 @@ impl Link {
         let reader = Arc::clone(self);
         let join = move || {
             let _guard = super::EndProcessOnPanic;
+            let mut is_refused = false;
             loop {
                 let was_here = told.is_none();
                 if let Err(error) = reader.follow(&mut told) {
@@ -221,9 +220,15 @@ impl Link {
                         // There is no receiver any more once the start has given up.
                         let _ = told.send(Err(error));
                     } else if was_here && error.kind() == io::ErrorKind::InvalidData {
-                        // Another build, or other keys: trying again does not help.
-                        tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this process ends");
-                        std::process::exit(1);
+                        // Another build, or other keys: trying again does not help a gate. A store's
+                        // pages go on, and somebody may be in the middle of replacing both.
+                        if !reader.is_store {
+                            tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this gate ends");
+                            std::process::exit(1);
+                        }
+                        if !std::mem::replace(&mut is_refused, true) {
+                            tracing::error!(%error, socket = %reader.socket.display(), "cannot join: trying again until it fits");
+                        }
                     } else if reader.heard_ms.load(Relaxed) != NEVER {
                         tracing::error!(%error, socket = %reader.socket.display(), "the process with the sales is away: joining again");
                     }
@@ -329,7 +334,9 @@ impl Link {
             }
             _ => return Err(invalid("it does not prove that it has the master key".into())),
         }
-        stream.set_read_timeout(None)?;
+        // A process that is stopped keeps its connection. What it is asked meanwhile is not to be
+        // done when it goes on, for nothing waits for it any more.
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
         stream.set_write_timeout(None)
     }
 
@@ -415,12 +422,14 @@ impl Link {
         let mut sales = self.sales.write().unwrap_or_else(PoisonError::into_inner);
         let sale = match sales.get(&id) {
             Some(sale) if sale.log_id == log_id => Arc::clone(sale),
-            Some(_) => {
+            Some(_) if !self.is_store => {
                 // Earlier answers are not true of this log, nor is what the gate knows of shoppers.
                 tracing::error!(sale = %id, "the sale has another log than before: this gate ends, to start afresh");
                 std::process::exit(1);
             }
-            None => {
+            before => {
+                // A store has kept nothing of the log before.
+                before.iter().for_each(|before| before.is_gone.store(true, Relaxed));
                 let sale = Arc::new(JoinedSale {
                     link: Arc::downgrade(self),
                     id: id.clone(),

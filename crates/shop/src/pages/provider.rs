@@ -236,8 +236,12 @@ pub(super) async fn disconnect(
     session_of(&visitor, &form)?;
     let own = own_password(&shop, peer, &visitor, (&form, "own"))?;
     match shop.accounts.disconnect(own).await {
-        Ok(true) => Ok(Redirect::to("/account/settings?done=disconnected").into_response()),
-        Ok(false) => ask_again(&shop, &visitor, wrong_password(visitor.lang)).await,
+        Ok(Some(signed_in)) => {
+            let mut response = Redirect::to("/account/settings?done=disconnected").into_response();
+            begin_session(&shop, &signed_in, &mut response);
+            Ok(response)
+        }
+        Ok(None) => ask_again(&shop, &visitor, wrong_password(visitor.lang)).await,
         Err(StoreError::TooMany { wait_seconds }) => wait(&shop, &visitor, wait_seconds).await,
         Err(error) => Err(of_store(error)),
     }

@@ -744,7 +744,12 @@ impl Drop for Open<'_> {
 fn secure(response: &mut Response) {
     let is_html =
         response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+    let has_no_body = response.status() == http::StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
+    if has_no_body {
+        // It would be that of the answer which is left out, and what was left is 0.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // A page whose address is a secret says less.
     headers.entry(header::REFERRER_POLICY).or_insert(HeaderValue::from_static("same-origin"));
