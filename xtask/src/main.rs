@@ -55,7 +55,7 @@ cargo xtask chaos sale           a rehearsal with kill -9 in the middle
 cargo xtask chaos fsync          strace: no grant is said before the fdatasync that covers it
 cargo xtask chaos notify [--minutes N] [--seed S] [--log nats]
                                  the message service: kills, damage, a full disk, bad subscribers; ledgers must agree
-cargo xtask chaos store [--minutes N] [--seed S] [--databases URL]
+cargo xtask chaos store [--minutes N] [--seed S] [--databases URL|mariadb]
                                  the shop: kills while winners and carts pay; the books of all sides must agree";
 
 /// Seeds of the simulator in CI: of the sale, of the message service, and of the store.

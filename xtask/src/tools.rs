@@ -145,7 +145,12 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["curl"]), Debian("curl"), &[Test], "a client"),
     tool(Programs(&["ab"]), Debian("apache2-utils"), &[Test], "a client that speaks HTTP/1.0"),
     tool(Programs(&["wrk"]), Debian("wrk"), &[Test], "a client that asks in pipelines"),
-    tool(Programs(&["mariadbd"]), Debian("mariadb-server"), &[Test, Bench], "MariaDB: an engine of tables"),
+    tool(
+        Programs(&["mariadbd"]),
+        Debian("mariadb-server"),
+        &[Test, Bench, Chaos],
+        "MariaDB: an engine of tables",
+    ),
     tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http"),
     tool(
         Programs(&["stripe-mock"]),

@@ -30,11 +30,14 @@ use engines::{
     params,
     sql::{SqlError, Tx},
 };
-use std::{fmt, sync::Arc};
-use units::DurationMs;
+use std::{fmt, sync::Arc, time::Duration};
+use units::{DurationMs, TimeMs};
 
 /// A mover that was not seen for so long has died.
 pub(crate) const DEAD_AFTER: DurationMs = DurationMs(60_000);
+/// How often, and after which pause, it is tried again when a database is away.
+const TRIES_MAX: u32 = 60;
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Events that may wait in the old database: they are all looked at while the bucket is frozen.
 const EVENTS_MAX: u64 = 10_000;
 
@@ -93,6 +96,20 @@ pub struct Moved {
     pub version: u64,
 }
 
+/// How a move has ended that was not made.
+enum Ended {
+    /// The bucket is where it was.
+    TakenBack(MoveError),
+    /// It is to be gone on with.
+    Open(MoveError),
+}
+
+impl From<MoveError> for Ended {
+    fn from(error: MoveError) -> Self {
+        Self::Open(error)
+    }
+}
+
 /// Moves buckets, one after another.
 pub struct Mover {
     shards: Shards,
@@ -134,7 +151,7 @@ impl Mover {
             tx.insert_new(text, params![number, &from_name, &to_name, &mover, now.0])
         });
         match begun.await? {
-            true => self.go(bucket, &from, &to).await.map(Some),
+            true => self.go_on(bucket, &from, &to).await.map(Some),
             false => Err(MoveError::Overtaken(number)),
         }
     }
@@ -182,7 +199,24 @@ impl Mover {
         self.shards.refresh().await?;
         self.prepare(&of.from).await?;
         self.be_seen(bucket, true).await?;
-        self.go(bucket, &of.from, &of.to).await
+        self.go_on(bucket, &of.from, &of.to).await
+    }
+
+    /// Goes on until it is moved or taken back. A database that is away for a moment would leave
+    /// the bucket without a place.
+    async fn go_on(&self, bucket: Bucket, from: &str, to: &str) -> Result<Moved, MoveError> {
+        let mut tries = 0;
+        loop {
+            match self.go(bucket, from, to).await {
+                Ok(moved) => return Ok(moved),
+                Err(Ended::Open(MoveError::Sql(error))) if error.passes() && tries < TRIES_MAX => {
+                    tracing::warn!(%error, bucket = bucket.number(), "a move of orders waits for a database");
+                    tries += 1;
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                Err(Ended::Open(error) | Ended::TakenBack(error)) => return Err(error),
+            }
+        }
     }
 
     fn shard(&self, name: &str) -> Result<&Shard, MoveError> {
@@ -215,7 +249,17 @@ impl Mover {
         }
     }
 
-    async fn go(&self, bucket: Bucket, from: &str, to: &str) -> Result<Moved, MoveError> {
+    /// Is seen now and then, so that it is not taken for dead.
+    async fn still_here(&self, bucket: Bucket, seen: &mut TimeMs) -> Result<(), MoveError> {
+        let now = self.clock.now();
+        if now.0.saturating_sub(seen.0) > DEAD_AFTER.0 / 6 {
+            self.be_seen(bucket, false).await?;
+            *seen = now;
+        }
+        Ok(())
+    }
+
+    async fn go(&self, bucket: Bucket, from: &str, to: &str) -> Result<Moved, Ended> {
         let (old, new) = (self.shard(from)?, self.shard(to)?);
         // A mover that came before is shut out of both, before anything is looked at.
         let has_arrived = self.claim_new(new, bucket).await?;
@@ -230,8 +274,10 @@ impl Mover {
                 moved = match copied.await {
                     Ok(copied) => copied,
                     Err(error) => {
-                        self.take_back(bucket, (old, new)).await;
-                        return Err(error);
+                        return Err(match self.take_back(bucket, (old, new)).await {
+                            true => Ended::TakenBack(error),
+                            false => Ended::Open(error),
+                        });
                     }
                 };
             }
@@ -246,8 +292,8 @@ impl Mover {
         let (number, mover) = (bucket.number(), self.number);
         let text = "DELETE FROM bucket_moves WHERE bucket = ? AND mover = ?";
         let end = self.shards.home().write(move |tx| tx.execute(text, params![number, &mover]));
-        end.await.map_err(|error: SqlError| error)?;
-        self.shards.refresh().await?;
+        end.await.map_err(MoveError::Sql)?;
+        self.shards.refresh().await.map_err(MoveError::Sql)?;
         Ok(moved)
     }
 
@@ -309,10 +355,7 @@ impl Mover {
         let mut at = rows::Place::default();
         let mut seen = self.clock.now();
         loop {
-            if self.clock.now().0.saturating_sub(seen.0) > DEAD_AFTER.0 / 6 {
-                self.be_seen(bucket, false).await?;
-                seen = self.clock.now();
-            }
+            self.still_here(bucket, &mut seen).await?;
             let from = at.clone();
             let page = old.sql.read(move |tx| rows::read_page(tx, bucket, &from)).await?;
             let Some(page) = page else { break };
@@ -325,6 +368,7 @@ impl Mover {
         }
         let (mut there, mut at) = (Digest::default(), rows::Place::default());
         loop {
+            self.still_here(bucket, &mut seen).await?;
             let from = at.clone();
             let page = new.sql.read(move |tx| rows::read_arrived(tx, bucket, &from)).await?;
             let Some(page) = page else { break };
@@ -374,8 +418,9 @@ impl Mover {
         arrived.await?.ok_or(MoveError::Overtaken(bucket.number()))
     }
 
-    /// The bucket stays where it was.
-    async fn take_back(&self, bucket: Bucket, (old, new): (&Shard, &Shard)) {
+    /// The bucket stays where it was. Returns false if that could not be written, or if it has left
+    /// already.
+    async fn take_back(&self, bucket: Bucket, (old, new): (&Shard, &Shard)) -> bool {
         let back = async {
             let thawed = self.step(old, bucket, move |tx| match directory::held(tx, bucket)? {
                 Some(of) if of.state == Held::Leaving => {
@@ -384,21 +429,20 @@ impl Mover {
                 }
                 _ => Ok(false),
             });
-            // It may have left: what is not known is found out by the next mover.
             if thawed.await? != Some(true) {
-                return Ok(());
+                return Ok(false);
             }
             self.clear(bucket, new, Held::Arriving).await?;
             self.step(new, bucket, move |tx| directory::set_held(tx, bucket, None)).await?;
             let (number, mover) = (bucket.number(), self.number);
             let text = "DELETE FROM bucket_moves WHERE bucket = ? AND mover = ?";
             let end = self.shards.home().write(move |tx| tx.execute(text, params![number, &mover]));
-            end.await.map(drop).map_err(MoveError::Sql)
+            end.await.map(|_| true).map_err(MoveError::Sql)
         };
-        if let Err(error) = back.await {
-            let error: MoveError = error;
-            tracing::warn!(%error, bucket = bucket.number(), "a move of orders is not taken back yet: finish it");
-        }
+        back.await.unwrap_or_else(|error: MoveError| {
+            tracing::warn!(%error, bucket = bucket.number(), "a move of orders is not taken back yet");
+            false
+        })
     }
 
     /// Removes the rows of a bucket that is not this database's.

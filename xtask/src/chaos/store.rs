@@ -1,13 +1,17 @@
 //! `cargo xtask chaos store`: the shop as its shoppers have it. The real server is killed while
-//! winners come in and carts are paid; at the end the books of all sides must agree.
+//! winners come in and carts are paid, many of them as their holds end; with `--databases mariadb`
+//! two servers of MariaDB are killed too, and orders move between their databases. At the end the
+//! books of all sides must agree.
 
 mod judge;
+mod mariadb;
 mod server;
 mod shopper;
 
 use super::dice::Dice;
 use crate::shell::{Failure, release_binary};
 use judge::{Seen, differences};
+use mariadb::MariaDb;
 use server::{PATIENCE, Server};
 use shopper::{Ledger, Over, PRODUCTS, Shopper, attempt};
 use std::path::Path;
@@ -22,6 +26,12 @@ const CARTS: u64 = 6;
 const WINNERS: u64 = 3;
 /// Winners who are never seen in the shop, each with a hold that ends by itself.
 const STRANGERS_EACH_MINUTE: u64 = 300;
+/// `--databases` for two servers of the run's own.
+const OWN: &str = "mariadb";
+/// How long one of them is away, at the most.
+const AWAY_MS_MAX: u64 = 3000;
+/// Over which orders are spread.
+const BUCKETS: u64 = 1024;
 /// A life of the server, in milliseconds: from the first moments of its start to calm work.
 const LIFE_MS: (u64, u64) = (20, 4000);
 
@@ -44,7 +54,7 @@ impl Options {
                 ("--databases", Some(url), _) => options.databases = url.to_owned(),
                 _ => {
                     return Err(Failure(format!(
-                        "{flag}: want --minutes 1 to {MINUTES_MAX}, --seed N, --databases URL"
+                        "{flag}: want --minutes 1 to {MINUTES_MAX}, --seed N, --databases URL, or mariadb for two servers of the run's own"
                     )));
                 }
             }
@@ -137,7 +147,15 @@ fn run_in(
     binary: &Path,
     (minutes, seed, databases): (u64, u64, &str),
 ) -> Result<(), Failure> {
-    let mut server = Server::begin(binary, scratch, databases)?;
+    let mut own = match databases {
+        OWN => Some([MariaDb::begin(scratch, "first")?, MariaDb::begin(scratch, "second")?]),
+        _ => None,
+    };
+    let settings = match &own {
+        Some(servers) => mariadb::settings(servers),
+        None => format!("databases = \"{databases}\"\n"),
+    };
+    let mut server = Server::begin(binary, scratch, &settings)?;
     let more = r#"{"units":1000000,"reason":"for the run"}"#;
     for (_, sku) in PRODUCTS {
         server.store("POST", &format!("/stock/{sku}/receive"), more)?;
@@ -149,16 +167,17 @@ fn run_in(
         pass.and_then(|of| of["pass"].as_str().map(str::to_owned))
     };
     let crowd = Crowd::start(&server, said.lines().filter_map(pass).collect(), seed);
-    let (began, mut kills, mut dice) = (Instant::now(), 0u64, Dice(seed));
+    let (began, mut kills, mut dice) = (Instant::now(), Kills::default(), Dice(seed));
     while began.elapsed() < Duration::from_secs(60 * minutes) {
-        sleep(Duration::from_millis(LIFE_MS.0 + dice.below(LIFE_MS.1 - LIFE_MS.0)));
-        server.kill()?;
-        kills += 1;
-        server.start()?;
+        kills.one(&mut server, own.as_mut(), &mut dice)?;
     }
     let ledger = crowd.end()?;
+    if own.is_some() {
+        server.run(&["store", "finish"])?;
+        kills.moved = moved(&server.run(&["store", "shards"])?)?;
+    }
     let (found, seen) = settled(&server, &ledger)?;
-    print!("{}", table(kills, &ledger, &seen));
+    print!("{}", table(&kills, &ledger, &seen));
     server.kill()?;
     // It derives everything anew from the sale's log.
     let audit: serde_json::Value = serde_json::from_str(&server.run(&["audit", "--json"])?)
@@ -168,12 +187,77 @@ fn run_in(
     }
     let is_little = seen.orders.get("allocated").is_none_or(|count| *count < minutes * 10)
         || seen.of_winners_paid < minutes
-        || kills < minutes * 5;
+        || kills.server + kills.databases < minutes * 5
+        || ledger.around.load(SeqCst) < minutes
+        || (own.is_some() && (kills.moves < minutes || kills.moved < 20 * minutes));
     match (found.is_empty(), is_little) {
         (true, false) => Ok(()),
         (true, true) => Err(Failure(format!("too little happened, which proves nothing: {seen:?}"))),
         (false, _) => Err(Failure(format!("chaos store, seed {seed}:\n{}", found.join("\n")))),
     }
+}
+
+/// What was killed.
+#[derive(Debug, Default)]
+struct Kills {
+    server: u64,
+    databases: u64,
+    /// Movers that had not come to their end.
+    moves: u64,
+    /// Buckets that have come to another database.
+    moved: u64,
+}
+
+/// How often a bucket has moved: each time made a version of the directory.
+fn moved(shards: &str) -> Result<u64, Failure> {
+    let version = shards.lines().next().and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    match version.filter(|_| !shards.contains("is being moved")) {
+        Some(version) => Ok(version - 1),
+        None => Err(Failure(format!("store shards says: {shards}"))),
+    }
+}
+
+impl Kills {
+    /// A life of the server, or of one of its databases, or of both; in half of them a mover's too.
+    fn one(
+        &mut self,
+        server: &mut Server,
+        own: Option<&mut [MariaDb; 2]>,
+        dice: &mut Dice,
+    ) -> Result<(), Failure> {
+        let mut mover = match &own {
+            Some(_) if dice.below(2) == 0 => Some(a_move(server, dice)?),
+            _ => None,
+        };
+        sleep(Duration::from_millis(LIFE_MS.0 + dice.below(LIFE_MS.1 - LIFE_MS.0)));
+        let database = own.filter(|_| dice.below(3) > 0).map(|own| &mut own[dice.below(2) as usize]);
+        let is_server_killed = database.is_none() || dice.below(3) == 0;
+        if is_server_killed {
+            server.kill()?;
+            self.server += 1;
+        }
+        if let Some(mover) = &mut mover {
+            self.moves += u64::from(mover.try_wait()?.is_none());
+            // It may have come to its end.
+            let _ = mover.kill();
+            mover.wait()?;
+        }
+        if let Some(database) = database {
+            database.kill()?;
+            self.databases += 1;
+            sleep(Duration::from_millis(dice.below(AWAY_MS_MAX)));
+            database.start()?;
+        }
+        if is_server_killed { server.start() } else { Ok(()) }
+    }
+}
+
+/// Moves some buckets to one of the databases.
+fn a_move(server: &Server, dice: &mut Dice) -> Result<std::process::Child, Failure> {
+    let first = dice.below(BUCKETS);
+    let last = (first + dice.below(100)).min(BUCKETS - 1);
+    let to = dice.below(mariadb::ORDERS as u64);
+    server.begin_move(&format!("{first}-{last}"), &format!("orders_{to}"))
 }
 
 /// Waits until all that was on its way has arrived; then nothing may differ.
@@ -188,12 +272,15 @@ fn settled(server: &Server, ledger: &Ledger) -> Result<(Vec<String>, Seen), Fail
     }
 }
 
-fn table(kills: u64, ledger: &Ledger, seen: &Seen) -> String {
+fn table(kills: &Kills, ledger: &Ledger, seen: &Seen) -> String {
     let count = |set: &std::sync::Mutex<std::collections::BTreeSet<String>>| {
         set.lock().map_or(0, |set| set.len() as u64)
     };
     let rows = [
-        ("SIGKILL of the server", kills),
+        ("SIGKILL of the server", kills.server),
+        ("SIGKILL of a database's server", kills.databases),
+        ("SIGKILL of a mover of orders", kills.moves),
+        ("buckets of orders that have come to another database", kills.moved),
         ("holds that were granted", count(&ledger.holds)),
         ("orders from carts", count(&ledger.placed)),
         ("payments that shoppers were told they had made", count(&ledger.paid)),
@@ -201,6 +288,7 @@ fn table(kills: u64, ledger: &Ledger, seen: &Seen) -> String {
         ("orders that were paid more than once, and once kept", seen.twice_paid),
         ("orders of winners that were paid", seen.of_winners_paid),
         ("orders that were given up", ledger.given_up.load(SeqCst)),
+        ("payments around the end of their hold", ledger.around.load(SeqCst)),
     ];
     let rows = rows.iter().map(|(what, count)| format!("{count:>8}  {what}\n"));
     let states = seen.orders.iter().map(|(state, count)| format!("{count:>8}  orders that are {state}\n"));

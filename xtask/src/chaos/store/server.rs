@@ -2,7 +2,7 @@
 
 use crate::chaos::http::{Answer, ask};
 use crate::shell::{Failure, command, output};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// The longest wait for a start, an end and an answer: far beyond what a busy machine needs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a winner has to pay.
+pub(super) const HOLD: Duration = Duration::from_secs(4);
 
 /// Where the server's listeners are.
 #[derive(Debug, Clone)]
@@ -35,7 +38,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it for the first time. `databases` is `store.databases`.
+    /// Starts it for the first time, before the sale's opening. `databases` are lines of `[store]`.
     pub(super) fn begin(binary: &Path, scratch: &Path, databases: &str) -> Result<Self, Failure> {
         let free = || -> Result<SocketAddr, Failure> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?) };
         let (shop, gate, admin, events) = (free()?, free()?, free()?, free()?);
@@ -44,7 +47,7 @@ impl Server {
             &config,
             format!(
                 "[gate]\nshop_listen = \"{gate}\"\nadmin_listen = \"{admin}\"\n[notify]\nlisten = \"{events}\"\n\
-                 [store]\nlisten = \"{shop}\"\ndatabases = \"{databases}\"\n"
+                 [store]\nlisten = \"{shop}\"\n{databases}"
             ),
         )?;
         let mut server = Self {
@@ -58,11 +61,20 @@ impl Server {
         };
         server.start()?;
         server.key = server.run(&["key", "new", "chaos", "--role", "owner"])?.trim().to_owned();
-        let sale = ask(gate, ("GET", "/api/v1/sales/demo"), &[], "")?;
-        let sale: Value = serde_json::from_str(&sale.body).unwrap_or_default();
-        let url = sale["attempts_url"].as_str();
-        server.places.attempts = url.ok_or_else(|| Failure(format!("no sale: {sale}")))?.to_owned();
-        Ok(server)
+        let defined = server.admin_with("PUT", "/sales/demo?reason=chaos", &short_holds()?.to_string())?;
+        let began = Instant::now();
+        loop {
+            let sale = ask(gate, ("GET", "/api/v1/sales/demo"), &[], "")?;
+            let sale: Value = serde_json::from_str(&sale.body).unwrap_or_default();
+            if let Some(url) = sale["attempts_url"].as_str() {
+                server.places.attempts = url.to_owned();
+                return Ok(server);
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Failure(format!("no sale: {sale}, though it was defined: {defined}")));
+            }
+            sleep(Duration::from_millis(50));
+        }
     }
 
     /// Starts it, and waits until the shop answers.
@@ -72,7 +84,7 @@ impl Server {
         while began.elapsed() < PATIENCE {
             let errors = File::options().create(true).append(true).open(&self.log)?;
             let mut child = command(&self.binary)
-                .args(["serve", "--demo", "--demo-opens-in", "0", "--demo-stock", "5000", "--data"])
+                .args(["serve", "--demo", "--demo-opens-in", "600", "--demo-stock", "5000", "--data"])
                 .arg(&self.data)
                 .arg("--config")
                 .arg(&self.config)
@@ -131,7 +143,20 @@ impl Server {
 
     /// A question at the operators' listener.
     pub(super) fn admin(&self, path: &str) -> Result<Value, Failure> {
-        self.operate(self.places.admin, ("GET", &format!("/api/v1/admin{path}")), "")
+        self.admin_with("GET", path, "")
+    }
+
+    fn admin_with(&self, method: &str, path: &str, body: &str) -> Result<Value, Failure> {
+        self.operate(self.places.admin, (method, &format!("/api/v1/admin{path}")), body)
+    }
+
+    /// Begins to move orders to another database.
+    pub(super) fn begin_move(&self, buckets: &str, to: &str) -> Result<Child, Failure> {
+        let errors = File::options().create(true).append(true).open(self.log.with_extension("moves"))?;
+        let mut mover = command(&self.binary);
+        mover.args(["store", "move", "--buckets", buckets, "--to", to, "--data"]).arg(&self.data);
+        mover.arg("--config").arg(&self.config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+        Ok(mover.spawn()?)
     }
 
     fn operate(&self, to: SocketAddr, line: (&str, &str), body: &str) -> Result<Value, Failure> {
@@ -161,9 +186,52 @@ impl Server {
     }
 }
 
+/// The demo's sale with holds that end while shoppers pay. What comes too late goes back.
+fn short_holds() -> Result<Value, Failure> {
+    let offer = |item: &str, price: u64| json!({ "item": item, "stock": 5000, "price_minor": price, "limit_per_shopper": 1 });
+    let now = std::time::UNIX_EPOCH.elapsed().map_err(|error| Failure(error.to_string()))?;
+    let at = |seconds: u64| utc(now.as_secs() + seconds);
+    Ok(json!({
+        "name": "Launch day", "currency": "CNY",
+        "hold_seconds": HOLD.as_secs(), "late_payment": "refund",
+        "items": [{ "item": "phone", "name": "Phone" }, { "item": "earbuds", "name": "Earbuds" }],
+        "rounds": [{
+            "opens_at": at(2), "closes_at": at(86_400),
+            "items": [offer("phone", 199_900), offer("earbuds", 29_900)],
+        }],
+    }))
+}
+
+/// A time as sales read it (Hinnant, "chrono-compatible low-level date algorithms").
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_become_a_date_also_around_a_leap_day() {
+        let dates = [951_782_399, 951_782_400, 951_868_800, 1_795_521_600].map(utc);
+        let want =
+            ["2000-02-28T23:59:59Z", "2000-02-29T00:00:00Z", "2000-03-01T00:00:00Z", "2026-11-24T12:00:00Z"];
+        assert_eq!(dates, want);
     }
 }

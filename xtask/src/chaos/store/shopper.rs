@@ -1,7 +1,7 @@
 //! Shoppers before the shop's pages: they fill in the forms that the pages have, and send them
 //! again if no answer came. What was answered is written down, for the judge.
 
-use super::server::Places;
+use super::server::{HOLD, Places};
 use crate::chaos::dice::Dice;
 use crate::chaos::http::{Answer, ask};
 use std::collections::BTreeSet;
@@ -9,9 +9,12 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(20);
+/// A payment around the end of its hold is so much before it, or after it, at the most.
+const AROUND_MS: u64 = 700;
+const AROUND: Duration = Duration::from_millis(AROUND_MS);
 /// Looks for an order that is on its way, or for its payment, before a shopper turns to another.
 const LOOKS_MAX: u32 = 200;
 /// Products of the demo that a cart may have: no sale has them.
@@ -33,6 +36,8 @@ pub(super) struct Ledger {
     pub(super) paid: Mutex<BTreeSet<String>>,
     /// Orders that were given up.
     pub(super) given_up: AtomicU64,
+    /// Payments that were made around the end of their hold.
+    pub(super) around: AtomicU64,
 }
 
 fn note(set: &Mutex<BTreeSet<String>>, what: &str) {
@@ -48,6 +53,8 @@ pub(super) struct Shopper<'a> {
     over: &'a AtomicBool,
     dice: Dice,
     cookie: String,
+    /// When the payment is to be made, if not at once.
+    pay_at: Option<Instant>,
 }
 
 /// The run is over.
@@ -64,7 +71,7 @@ fn value(page: &str, name: &str) -> Option<String> {
 
 impl<'a> Shopper<'a> {
     pub(super) fn new(places: Places, ledger: &'a Ledger, over: &'a AtomicBool, seed: u64) -> Self {
-        Self { places, ledger, over, dice: Dice(seed), cookie: String::new() }
+        Self { places, ledger, over, dice: Dice(seed), cookie: String::new(), pay_at: None }
     }
 
     fn pause(&self) -> Result<(), Over> {
@@ -134,6 +141,11 @@ impl<'a> Shopper<'a> {
             self.pause()?;
         };
         let Some(hold) = attempt(self, &pass)? else { return Ok(()) };
+        self.pay_at = match self.dice.below(3) {
+            0 => None,
+            // Some before the hold ends, some after.
+            _ => Some(Instant::now() + HOLD - AROUND + Duration::from_millis(self.dice.below(2 * AROUND_MS))),
+        };
         let at = format!("/checkout?sale=demo&hold={hold}");
         for _ in 0..LOOKS_MAX {
             let answer = self.get(&at)?;
@@ -202,6 +214,10 @@ impl<'a> Shopper<'a> {
             }
         }
         let choice = if choice == "fail" { "pay" } else { choice };
+        if let Some(at) = self.pay_at.take() {
+            sleep(at.saturating_duration_since(Instant::now()));
+            self.ledger.around.fetch_add(1, SeqCst);
+        }
         if self.post(sandbox, &format!("choice={choice}"))?.status == 303 {
             note(&self.ledger.paid, order.trim_start_matches("/orders/"));
         }
