@@ -56,11 +56,16 @@ fn begin(
     // A letter with a link would find no account any more.
     tx.execute("DELETE FROM letters WHERE email = ?", params![&email])?;
     tx.execute("DELETE FROM accounts WHERE id = ?", params![&id])?;
-    let text = "INSERT INTO deletions (account, asked_at, due_at, tries) VALUES (?, ?, ?, 0)";
-    tx.insert_new(text, params![&id, now.0, now.0])?;
+    put(tx, now, account)?;
     let (language, id) = letter;
     letters::put(tx, now, &letters::New { id, kind: Kind::Deleted, email: &email, language })?;
     Ok(true)
+}
+
+/// Other contexts are to erase what they have.
+pub(crate) fn put(tx: &mut Tx<'_>, now: TimeMs, shopper: AccountId) -> Result<(), SqlError> {
+    let text = "INSERT INTO deletions (account, asked_at, due_at, tries) VALUES (?, ?, ?, 0)";
+    tx.insert_new(text, params![&shopper.to_bytes(), now.0, now.0]).map(drop)
 }
 
 fn remove_rows(tx: &mut Tx<'_>, account: AccountId) -> Result<(), SqlError> {

@@ -32,16 +32,19 @@ pub(crate) enum Kind {
     Deleted,
     /// A provider's log-in opens the account now.
     Connected,
+    /// A guest has ordered, with a link to the order.
+    Ordered,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Reset, Self::PasswordChanged, Self::Deleted, Self::Connected];
+    const ALL: [Self; 5] =
+        [Self::Reset, Self::PasswordChanged, Self::Deleted, Self::Connected, Self::Ordered];
 
     /// How long it is tried. One that is older is not sent.
     pub(crate) fn tried_for(self) -> DurationMs {
         match self {
             Self::Reset => RESET_FOR,
-            Self::PasswordChanged | Self::Deleted | Self::Connected => OTHERS_FOR,
+            Self::PasswordChanged | Self::Deleted | Self::Connected | Self::Ordered => OTHERS_FOR,
         }
     }
 
@@ -52,6 +55,7 @@ impl Kind {
             Self::PasswordChanged => "password_changed",
             Self::Deleted => "deleted",
             Self::Connected => "connected",
+            Self::Ordered => "ordered",
         }
     }
 }

@@ -12,6 +12,8 @@
 //! | `deletion` | how an account is deleted, also of the other contexts |
 //! | `operated` | what operators do with an account, in tables |
 //! | `operators` | the same as a service |
+//! | `guests` | shoppers who order without an account |
+//! | `guest_rows` | the same in tables |
 //! | `letters` | letters that wait, in a table |
 //! | `limits` | how many letters may be asked for |
 //! | `links` | links that set a password, in a table |
@@ -25,6 +27,8 @@ pub mod api;
 mod connected;
 mod deletion;
 pub mod email;
+mod guest_rows;
+mod guests;
 mod letters;
 mod limits;
 mod links;

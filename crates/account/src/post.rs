@@ -4,11 +4,13 @@
 //! address or a link.
 
 use crate::{
+    guest_rows,
     letters::{self, Kind, Waiting},
     links,
     service::{Service, hash_of, random},
     store,
 };
+use contracts::store::OrderId;
 use data_encoding::BASE64URL_NOPAD;
 use engines::{
     mail::{Letter, MailError},
@@ -140,6 +142,11 @@ impl Service {
             Kind::Deleted => shop.deleted(language),
             Kind::Connected => shop.connected(language),
             Kind::PasswordChanged => shop.password_changed(language),
+            Kind::Ordered => match self.link_of_guest(letter).await? {
+                Some((order, secret)) => shop.ordered(language, order, &secret),
+                // The guest is gone, or has an account.
+                None => return Ok(()),
+            },
             Kind::Reset => match self.link_of(letter).await? {
                 Some(secret) => shop.reset(language, &secret),
                 // The address has no account, or the link was used already.
@@ -162,6 +169,15 @@ impl Service {
             }
             NotSent::Mail(error)
         })
+    }
+
+    /// The order that a letter is about, and the secret of the link to it: another one for each
+    /// try, and all of them are good.
+    async fn link_of_guest(&self, letter: &Waiting) -> Result<Option<(OrderId, String)>, SqlError> {
+        let secret = random::<32>().map_err(|_| SqlError::Shortage("random bytes".into()))?;
+        let (now, hash, id) = (self.clock.now(), hash_of(&secret), letter.id);
+        let order = self.sql.write(move |tx| guest_rows::link(tx, now, &id, &hash)).await?;
+        Ok(order.map(|order| (order, BASE64URL_NOPAD.encode(&secret))))
     }
 
     /// The secret of the link in a letter, for the account of its address. It is the same for each

@@ -269,7 +269,7 @@ impl Service {
 }
 
 /// What a shopper is called. [`Invalid`](StoreError::Invalid) if that is no name.
-fn name_of(text: &str) -> Result<String, StoreError> {
+pub(crate) fn name_of(text: &str) -> Result<String, StoreError> {
     let name = text.trim();
     if name.is_empty() || name.chars().count() > NAME_MAX || name.chars().any(char::is_control) {
         return Err(StoreError::Invalid("name: want 1 to 80 characters".into()));

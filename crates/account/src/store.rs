@@ -1,6 +1,6 @@
 //! Accounts and sessions in tables: what is read and written within one transaction.
 
-use crate::{connected, operated};
+use crate::{connected, guest_rows, operated};
 use contracts::store::{ADDRESSES_MAX, AccountId, Address, Profile};
 use engines::{
     params,
@@ -11,7 +11,10 @@ use units::TimeMs;
 /// Sessions of one account. The oldest ends when a further one begins.
 const SESSIONS_MAX: usize = 20;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED, GUESTS];
+
+const GUESTS: Migration = Migration { name: "guests", statements: guest_rows::TABLES };
 
 const CONNECTED: Migration =
     Migration { name: "log-ins at a provider of identities", statements: connected::TABLES };

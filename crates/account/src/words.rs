@@ -1,7 +1,7 @@
 //! What letters say, in two languages, as text and as HTML. No letter has a name that a shopper has
 //! typed: anybody can make an account with another's address, and the shop would send their words.
 
-use contracts::store::Language;
+use contracts::store::{Language, OrderId};
 use maud::{DOCTYPE, html};
 
 /// What the shop is called, in both languages, and the origin that links lead to, such as
@@ -106,6 +106,35 @@ impl ShopWords {
                     Part::Says(format!("您在{zh}的账户密码已修改，其他设备已退出登录。")),
                     Part::Says("如果是您本人操作，无需处理；如果不是，请立即重置密码：".into()),
                     Part::Leads(link, "重置密码"),
+                ],
+            ),
+        }
+    }
+
+    /// The letter about an order of a guest, with the link to it.
+    pub(crate) fn ordered(&self, language: Language, order: OrderId, secret: &str) -> Words {
+        let (shop, lang) = (self.name(language), language.as_str());
+        let zh = in_chinese(shop);
+        let link = format!("{}/guest/order?link={secret}&lang={lang}", self.origin);
+        match language {
+            Language::En => self.letter(
+                language,
+                format!("Your order at {shop}"),
+                vec![
+                    Part::Says(format!("We have your order {order} at {shop}. It waits 30 minutes for its payment.")),
+                    Part::Says("See it, pay for it, change its address or send it back with this link. Whoever has the link can do the same: keep it to yourself.".into()),
+                    Part::Leads(link, "See the order"),
+                    Part::Says("If you did not order anything, do nothing: what is not paid is not sent.".into()),
+                ],
+            ),
+            Language::Zh => self.letter(
+                language,
+                format!("您在{zh}的订单"),
+                vec![
+                    Part::Says(format!("我们已收到您在{zh}的订单 {order}，请在 30 分钟内付款。")),
+                    Part::Says("您可以通过以下链接查看订单、付款、修改地址或申请退货。持有链接者均可操作，请勿转发。".into()),
+                    Part::Leads(link, "查看订单"),
+                    Part::Says("如果您没有下单，请忽略本邮件：未付款的订单不会发货。".into()),
                 ],
             ),
         }

@@ -660,6 +660,7 @@ impl Contexts<'_> {
         let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
             catalog: Arc::clone(&catalog) as _,
             accounts: Arc::clone(&accounts) as _,
+            guests: Arc::clone(&accounts) as _,
             orders: Arc::clone(&orders) as _,
             payments: Arc::clone(&payments) as _,
             carts: Arc::clone(&orders) as _,
@@ -674,6 +675,7 @@ impl Contexts<'_> {
             provider: provider.map(|port| shop::parts::Provider { port, name: self.config.oidc.names() }),
             sign_ins: shop::parts::sign_ins(),
             new_carts: shop::parts::new_carts(),
+            guest_check_outs: shop::parts::guest_check_outs(),
             protection: Arc::clone(self.protection),
         }));
         let problem_page = shop::problem_page(&parts);

@@ -184,14 +184,49 @@ impl Service {
     /// A page that is sent twice at once finds the cart of the first one changed: it gets the same
     /// order.
     async fn check_out_one(&self, wanted: CheckOut) -> Result<OrderView, StoreError> {
-        let (key, shopper) = (wanted.key, wanted.shopper.to_string());
-        match self.try_check_out(wanted).await {
+        let (key, shopper, guest) = (wanted.key, wanted.shopper.to_string(), wanted.cart.clone());
+        let made = match self.try_check_out(wanted).await {
             Err(StoreError::Conflict(why)) => match self.find(key).await.map_err(|error| of_sql(&error))? {
                 Some(order) => self.checked_out_before(order, &shopper).await,
                 None => Err(StoreError::Conflict(why)),
             },
             other => other,
+        }?;
+        if let Some(guest) = guest {
+            self.empty_of(&cart_rows::guest_name(&guest), &made).await?;
         }
+        Ok(made)
+    }
+
+    /// A guest's cart becomes that of the shopper who orders it, in the shopper's database. The
+    /// guest keeps it until the order is made.
+    async fn copy(&self, guest: &GuestCart, shopper: &str) -> Result<(), StoreError> {
+        let (shopper, now) = (shopper.to_owned(), self.needs.clock.now());
+        let lines = self.lines_of(&cart_rows::guest_name(guest)).await?;
+        let shard = self.needs.shards.of(Bucket::of_shopper(&shopper));
+        let copied = shard.write(move |tx| {
+            if cart_rows::locked_lines(tx, &shopper)? == lines {
+                return Ok(());
+            }
+            cart_rows::empty(tx, &shopper)?;
+            let set = |(sku, quantity): &(Sku, u32)| {
+                cart_rows::change(tx, now, &shopper, sku, Quantity::Set(*quantity))
+            };
+            lines.iter().try_for_each(set)
+        });
+        copied.await.map_err(of_change)
+    }
+
+    /// Empties a cart that has what was ordered, and nothing else.
+    async fn empty_of(&self, owner: &str, order: &OrderView) -> Result<(), StoreError> {
+        let (shard, owner) = (self.needs.shards.of(Bucket::of_shopper(owner)), owner.to_owned());
+        let ordered: BTreeMap<Sku, u32> =
+            order.lines.iter().map(|line| (line.sku.clone(), line.quantity)).collect();
+        let emptied = shard.write(move |tx| {
+            let held: BTreeMap<Sku, u32> = cart_rows::locked_lines(tx, &owner)?.into_iter().collect();
+            if held == ordered { cart_rows::empty(tx, &owner) } else { Ok(()) }
+        });
+        emptied.await.map_err(|error: SqlError| of_sql(&error))
     }
 
     async fn try_check_out(&self, wanted: CheckOut) -> Result<OrderView, StoreError> {
@@ -208,6 +243,9 @@ impl Service {
         let found = self.find(wanted.key).await.map_err(|error| of_sql(&error))?;
         if let Some(order) = found {
             return self.checked_out_before(order, &shopper).await;
+        }
+        if let Some(guest) = &wanted.cart {
+            self.copy(guest, &shopper).await?;
         }
         let lines = self.lines_of(&shopper).await?;
         let cart = self.view_of(lines.clone()).await?;

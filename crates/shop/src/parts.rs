@@ -1,7 +1,9 @@
 //! What the pages use.
 
 use axum::extract::FromRef;
-use contracts::store::{Accounts, Carts, Catalog, Orders, Payments, SaleViews, SignInProvider, Stock};
+use contracts::store::{
+    Accounts, Carts, Catalog, Guests, Orders, Payments, SaleViews, SignInProvider, Stock,
+};
 use std::{fmt, sync::Arc};
 use web::{limits::Buckets, protection::Protection};
 
@@ -22,6 +24,7 @@ impl fmt::Debug for Provider {
 pub struct Shop {
     pub catalog: Arc<dyn Catalog>,
     pub accounts: Arc<dyn Accounts>,
+    pub guests: Arc<dyn Guests>,
     pub orders: Arc<dyn Orders>,
     pub payments: Arc<dyn Payments>,
     pub carts: Arc<dyn Carts>,
@@ -46,12 +49,19 @@ pub struct Shop {
     pub sign_ins: Buckets,
     /// New carts of visitors without an account, by address: each stays for a month.
     pub new_carts: Buckets,
+    /// Orders of visitors without an account, by address.
+    pub guest_check_outs: Buckets,
     pub protection: Arc<Protection>,
 }
 
 /// The limit of new carts: so many at once, then one each ten seconds.
 pub fn new_carts() -> Buckets {
     Buckets::slow(10, 60, 1 << 14)
+}
+
+/// The limit of orders without an account: so many at once, then one each minute.
+pub fn guest_check_outs() -> Buckets {
+    Buckets::slow(60, 10, 1 << 14)
 }
 
 /// The limit of forms that cost a password's hash: so many at once, then one each six seconds.

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::store::{AccountId, CartOwner, GuestCart, Language, SignedIn};
+use contracts::store::{AccountId, CartOwner, Guest, GuestCart, Language, SignedIn, StoreError};
 use http::{HeaderMap, HeaderValue, Method, header, request};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
@@ -20,6 +20,11 @@ use web::{
 const SESSION: &str = "shop_session";
 const CART: &str = "shop_cart";
 const CART_SECONDS: u64 = 30 * 86_400;
+const GUEST: &str = "shop_guest";
+/// As long as a letter's link to an order is good.
+const GUEST_SECONDS: u64 = 180 * 86_400;
+/// Orders of a guest that a browser remembers: the newest ones. Letters lead to all.
+const GUEST_ORDERS_MAX: usize = 5;
 const LANGUAGE_SECONDS: u64 = 365 * 86_400;
 /// Bytes of an address that a page of a problem repeats.
 const HERE_MAX: usize = 512;
@@ -33,6 +38,10 @@ pub(crate) struct Visitor {
     pub(crate) signed_in: Option<SignedIn>,
     /// The cart from before the visitor logged in.
     pub(crate) guest: Option<GuestCart>,
+    /// The guest whose order the page is about, with the secret that the browser has.
+    pub(crate) buyer: Option<(Guest, String)>,
+    /// Secrets of orders that the visitor has made as a guest.
+    guest_orders: Vec<String>,
     /// What this browser brings back from the provider of identities.
     pub(crate) at_provider: Option<String>,
     /// The page's path with its query, without the language.
@@ -49,6 +58,7 @@ fn page_of_form(path: &str) -> &str {
         "/account/name" | "/account/password" | "/account/log-out-elsewhere" => "/account/settings",
         "/account/addresses/forget" | "/account/data" => "/account",
         "/account/log-out" => "/",
+        "/guest/account" | "/guest/data" | "/guest/forget" => "/",
         "/account/provider" => "/account/log-in",
         "/account/provider/connect" | "/account/provider/disconnect" => "/account/settings",
         "/cart/lines" => "/cart",
@@ -77,8 +87,28 @@ impl FromRequestParts<Parts> for Visitor {
         let (is_unknown, signed_in) = (found.is_err(), found.unwrap_or_default());
         let guest = cookie(&parts.headers, CART).and_then(|secret| secret.parse().ok());
         let at_provider = cookie(&parts.headers, at_provider(&shop)).map(str::to_owned);
-        Ok(Self { lang, signed_in, guest, at_provider, here, is_unknown, chooses })
+        let guest_orders = cookie(&parts.headers, GUEST).unwrap_or_default().split('.');
+        let guest_orders: Vec<String> =
+            guest_orders.filter(|of| !of.is_empty()).take(GUEST_ORDERS_MAX).map(str::to_owned).collect();
+        let bought = buyer(&shop, parts.uri.path(), &guest_orders).await;
+        let is_unknown = is_unknown || bought.is_err();
+        let buyer = bought.unwrap_or_default();
+        Ok(Self { lang, signed_in, guest, buyer, guest_orders, at_provider, here, is_unknown, chooses })
     }
+}
+
+/// The guest whose order the page at this path is about, and the secret of it.
+async fn buyer(shop: &Shop, path: &str, secrets: &[String]) -> Result<Option<(Guest, String)>, StoreError> {
+    let Some(order) = path.strip_prefix("/orders/").and_then(|rest| rest.split('/').next()) else {
+        return Ok(None);
+    };
+    for secret in secrets {
+        let found = shop.guests.guest(secret.clone()).await?;
+        if let Some(guest) = found.filter(|guest| guest.order.to_string() == order) {
+            return Ok(Some((guest, secret.clone())));
+        }
+    }
+    Ok(None)
 }
 
 /// Where the visitor is: the page's path with its query, without the language.
@@ -99,6 +129,8 @@ impl Visitor {
             lang: Lang::chosen(refused.uri.query(), refused.headers),
             signed_in: None,
             guest: None,
+            buyer: None,
+            guest_orders: Vec::new(),
             at_provider: None,
             // An answer is never much longer than what it answers.
             here: Some(here(refused.method, refused.uri))
@@ -117,11 +149,25 @@ impl Visitor {
     /// Nothing on a page says who the visitor is, nor what is in a cart.
     pub(crate) fn is_anybody(&self) -> bool {
         let is_private = self.here.starts_with("/account");
-        self.signed_in.is_none() && self.guest.is_none() && !self.is_unknown && !is_private
+        self.signed_in.is_none()
+            && self.guest.is_none()
+            && self.buyer.is_none()
+            && !self.is_unknown
+            && !is_private
     }
 
     pub(crate) fn account(&self) -> Option<AccountId> {
         self.signed_in.as_ref().map(|signed_in| signed_in.account)
+    }
+
+    /// Whose order the page is about: that of a guest, or of the visitor's account.
+    pub(crate) fn shopper(&self) -> Option<AccountId> {
+        self.buyer.as_ref().map(|(guest, _)| guest.shopper).or_else(|| self.account())
+    }
+
+    /// What forms about that order carry.
+    pub(crate) fn order_csrf(&self) -> &str {
+        self.buyer.as_ref().map_or_else(|| self.csrf(), |(guest, _)| &guest.csrf)
     }
 
     /// Whose cart it is; `None` of a visitor who has none yet.
@@ -245,6 +291,20 @@ pub(crate) fn give_cart(shop: &Shop, cart: &GuestCart, response: &mut Response) 
     );
 }
 
+/// Remembers the secret of a guest's order.
+pub(crate) fn remember_order(shop: &Shop, visitor: &Visitor, secret: &str, response: &mut Response) {
+    let secure = if shop.protection.is_https { "; Secure" } else { "" };
+    let others = visitor.guest_orders.iter().map(String::as_str).filter(|of| *of != secret);
+    let all: Vec<&str> = std::iter::once(secret).chain(others).take(GUEST_ORDERS_MAX).collect();
+    let is_plain = |of: &str| of.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let all: Vec<&str> = all.into_iter().filter(|of| is_plain(of)).collect();
+    let value = all.join(".");
+    append(
+        response,
+        format!("{GUEST}={value}; Path=/; Max-Age={GUEST_SECONDS}; HttpOnly; SameSite=Lax{secure}"),
+    );
+}
+
 /// What is in the cart from before comes into the account's. If that cannot be now, the cookie
 /// stays for the next log-in.
 pub(crate) async fn bring_cart(shop: &Shop, visitor: &Visitor, account: AccountId, response: &mut Response) {
@@ -278,6 +338,35 @@ pub(crate) fn session_of<'a, const MAX: usize>(
             "the form is not of this session: load the page again, and send its form",
         )),
     }
+}
+
+/// Whose order a form is about, after it was checked that a page for it sent it.
+pub(crate) fn shopper_of<const MAX: usize>(
+    visitor: &Visitor,
+    form: &PlainForm<MAX>,
+) -> Result<AccountId, Problem> {
+    let Some((guest, _)) = &visitor.buyer else { return Ok(session_of(visitor, form)?.account) };
+    match bool::from(form.field(TOKEN_FIELD).as_bytes().ct_eq(guest.csrf.as_bytes())) {
+        true => Ok(guest.shopper),
+        false => Err(Problem::new(
+            &FORM_REFUSED,
+            "the form is not of this order: load the page again, and send its form",
+        )),
+    }
+}
+
+/// Lets an address check out as a guest once more: units are set aside, and a letter is written.
+pub(crate) fn may_check_out(shop: &Shop, Peer(address): Peer) -> Result<u64, Problem> {
+    let (protection, addresses) = (&shop.protection, &shop.protection.addresses);
+    let key = addresses.address_key(address);
+    if !addresses.is_exempt(address) {
+        let wait = |seconds| {
+            let why = "too many orders without an account from this address: wait as Retry-After says";
+            Problem::new(&RATE_LIMITED, why).retry_after(seconds)
+        };
+        shop.guest_check_outs.take(key, protection.now().0).map_err(wait)?;
+    }
+    Ok(key)
 }
 
 /// Lets an address send one of the forms that cost a password's hash. Returns what stands for its

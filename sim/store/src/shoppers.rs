@@ -485,8 +485,14 @@ impl Shopper {
                 continue;
             };
             world.pause(0, 2_000).await;
-            let form =
-                CheckOut { shopper: account, key, address: address(), shipping: way.into(), total_minor };
+            let form = CheckOut {
+                shopper: account,
+                cart: None,
+                key,
+                address: address(),
+                shipping: way.into(),
+                total_minor,
+            };
             let second = match world.below(4) {
                 0 => Some(form.clone()),
                 1 => Some(CheckOut { key: other, ..form.clone() }),

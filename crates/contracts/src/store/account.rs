@@ -178,6 +178,73 @@ pub enum NotSignedIn {
     Locked,
 }
 
+/// Who orders without an account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewGuest {
+    /// What [`Guests::new_secret`] has made for the page.
+    pub secret: String,
+    /// As it was typed.
+    pub email: String,
+    /// The order that is made.
+    pub order: OrderId,
+    /// Stands for the network that the request comes from, for limits.
+    pub network: u64,
+    pub language: Language,
+}
+
+/// A shopper without an account, with one order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// The shopper of the order.
+    pub shopper: AccountId,
+    pub order: OrderId,
+    pub email: String,
+    /// What each form for this secret carries. Base64url.
+    pub csrf: String,
+    /// The secret came by a letter to the address: who has it reads what is sent there.
+    pub proves_address: bool,
+}
+
+/// An account that takes a guest's order over.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TakeOver {
+    /// A secret that [proves the address](Guest::proves_address).
+    pub link: String,
+    pub name: String,
+    pub password: String,
+}
+
+/// The port of those who order without an account.
+pub trait Guests: Send + Sync {
+    /// A new secret for the page of a checkout, and the shopper whom it stands for.
+    fn new_secret(&self) -> Result<(String, AccountId), super::StoreError>;
+
+    /// Keeps who is about to order. Doing it again with the same secret changes nothing.
+    /// [`Invalid`](super::StoreError::Invalid) for what is no address,
+    /// [`TooMany`](super::StoreError::TooMany) after many letters were asked for.
+    fn keep(&self, new: NewGuest) -> Asked<'_, AccountId>;
+
+    /// The guest has ordered: writes the letter with the link, once.
+    fn ordered(&self, shopper: AccountId) -> Asked<'_, ()>;
+
+    /// Nothing was ordered: forgets the guest, unless the letter is written.
+    fn not_ordered(&self, shopper: AccountId) -> Asked<'_, ()>;
+
+    /// The guest of a secret: the page's, or one that came by letter.
+    fn guest(&self, secret: String) -> Asked<'_, Option<Guest>>;
+
+    /// Makes an account that has the guest's order, and logs in to it: the guest's secrets are
+    /// over.
+    /// [`NotFound`](super::StoreError::NotFound) if the link is none,
+    /// [`Conflict`](super::StoreError::Conflict) if the address has an account,
+    /// [`Invalid`](super::StoreError::Invalid) names the field that is wrong.
+    fn take_over(&self, take: TakeOver) -> Asked<'_, SignedIn>;
+
+    /// Forgets the guest, and has other contexts erase who it was.
+    /// [`Deleted::WrongPassword`] if the link does not prove the address.
+    fn forget(&self, link: String) -> Asked<'_, Deleted>;
+}
+
 /// The port of a provider of identities (OpenID Connect).
 pub trait SignInProvider: Send + Sync {
     /// Sends a browser there, to come back to `next`, a path of the shop.
@@ -211,7 +278,7 @@ macro_rules! without_fields {
     )*};
 }
 
-without_fields! { NewAccount Credentials AskReset ResetPassword OwnPassword GoToProvider FromProvider }
+without_fields! { NewAccount Credentials AskReset ResetPassword OwnPassword GoToProvider FromProvider NewGuest Guest TakeOver }
 
 /// A session.
 #[derive(Clone, PartialEq, Eq)]

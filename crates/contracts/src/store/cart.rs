@@ -114,6 +114,8 @@ pub enum Quantity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckOut {
     pub shopper: AccountId,
+    /// Whose cart it is, if not the shopper's: that of a guest.
+    pub cart: Option<GuestCart>,
     /// What the shopper's page was given: the same one makes one order, however often it is sent.
     pub key: OrderId,
     pub address: Address,

@@ -18,8 +18,8 @@ mod stock;
 
 pub use account::{
     ADDRESSES_MAX, Accounts, AskReset, ConnectedLogIn, Credentials, Deleted, FromProvider, GoToProvider,
-    HoldsPersonalData, InTheWay, Language, LogInWays, NewAccount, NotSignedIn, OwnPassword, Profile,
-    ProviderAnswer, ResetPassword, SessionView, SignInProvider, SignedIn,
+    Guest, Guests, HoldsPersonalData, InTheWay, Language, LogInWays, NewAccount, NewGuest, NotSignedIn,
+    OwnPassword, Profile, ProviderAnswer, ResetPassword, SessionView, SignInProvider, SignedIn, TakeOver,
 };
 pub use address::Address;
 pub use cart::{

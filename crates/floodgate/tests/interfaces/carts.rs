@@ -130,7 +130,7 @@ pub(crate) fn from_the_cart_to_the_refund(server: &Server) {
     add(&mut ann, "2");
     let cart = ann.get("/cart").body;
     assert!(cart.contains("value=\"2\"") && cart.contains("<span class=\"badge\">2<"), "{cart}");
-    assert_eq!(ann.get("/cart/check-out").header("location"), "/account/log-in?next=%2Fcart%2Fcheck-out");
+    assert!(ann.get("/cart/check-out").body.contains("href=\"/account/log-in?next=%2Fcart%2Fcheck-out\""));
     // What was in the cart comes along.
     let guest = ann.session.clone();
     let ann = register(ann);

@@ -22,6 +22,7 @@ mod eligibility;
 mod event_streams;
 mod foreign_libraries;
 mod gates;
+mod guests;
 mod hostile_crowds;
 mod lifecycle;
 mod lists_for_objects;

@@ -268,6 +268,7 @@ impl Shop {
 
     fn wanted(&self, total_minor: u64) -> CheckOut {
         CheckOut {
+            cart: None,
             shopper: self.shopper,
             key: self.orders.new_key(self.shopper).unwrap(),
             address: address(),

@@ -5,7 +5,7 @@ use crate::{
     countries,
     design::{Field, crumbs, field},
     parts::Shop,
-    visitor::{TOKEN_FIELD, Visitor, session_of},
+    visitor::{TOKEN_FIELD, Visitor, session_of, shopper_of},
 };
 use axum::{
     extract::{Path, State},
@@ -188,7 +188,7 @@ pub(super) async fn show(
     Path(order): Path<String>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
+    let Some(shopper) = visitor.shopper() else { return visitor.to_log_in() };
     let order = own_order(&shop, shopper, &order).await?;
     let known = match order.address {
         Some(address) => Some(address),
@@ -210,7 +210,7 @@ async fn address_page(
             (crumbs(lang, &[(&format!("/orders/{order}"), lang.say("Your order", "订单详情"))]))
             h1 { (title) }
             form class="card" method="post" action={ "/orders/" (order) "/address" } {
-                input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
+                input type="hidden" name=(TOKEN_FIELD) value=(visitor.order_csrf());
                 (address_fields(lang, address, wrong))
                 button class="wide" type="submit" { (lang.say("Save the address", "保存地址")) }
             }
@@ -226,7 +226,7 @@ pub(super) async fn set(
     visitor: Visitor,
     form: Form,
 ) -> Result<Response, Problem> {
-    let shopper = session_of(&visitor, &form)?.account;
+    let shopper = shopper_of(&visitor, &form)?;
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let typed = address_of(&form);
     match typed.clone().checked() {

@@ -1,11 +1,14 @@
 //! The cart, and checking out of it.
 
-use super::form_page;
+use super::{form_page, guests};
 use crate::{
     design::{Room, crumbs, plain_picture, price, refusal, text},
     pages::addresses::{self, address_fields, address_of},
     parts::Shop,
-    visitor::{TOKEN_FIELD, Visitor, give_cart, may_make_cart, refuse_other_sites, session_of},
+    visitor::{
+        TOKEN_FIELD, Visitor, give_cart, language, may_check_out, may_make_cart, refuse_other_sites,
+        remember_order, session_of,
+    },
     words::money,
 };
 use axum::{
@@ -14,8 +17,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use contracts::store::{
-    Address, CartLine, CartOwner, CartView, CheckOut, GuestCart, LINE_QUANTITY_MAX, LineState, OrderId,
-    Quantity, Quote, ShippingMethod, Sku, StoreError,
+    AccountId, Address, CartLine, CartOwner, CartView, CheckOut, GuestCart, LINE_QUANTITY_MAX, LineState,
+    NewGuest, OrderId, Quantity, Quote, ShippingMethod, Sku, StoreError,
 };
 use http::{HeaderMap, StatusCode};
 use maud::{Markup, html};
@@ -228,10 +231,12 @@ pub(super) async fn show_check_out(
     State(shop): State<Arc<Shop>>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
-    let known = shop.accounts.addresses(shopper).await.map_err(of_store)?;
+    let known = match visitor.account() {
+        Some(shopper) => shop.accounts.addresses(shopper).await.map_err(of_store)?,
+        None => Vec::new(),
+    };
     let address = known.into_iter().next().unwrap_or_default();
-    check_out_page(&shop, &visitor, &address, "", &[]).await
+    check_out_page(&shop, &visitor, (&address, "", ""), &[]).await
 }
 
 /// What the page offers: each way with what the whole costs by it.
@@ -244,12 +249,14 @@ fn offers(shop: &Shop, cart: &CartView) -> Vec<(ShippingMethod, Quote)> {
 async fn check_out_page(
     shop: &Shop,
     visitor: &Visitor,
-    address: &Address,
-    shipping: &str,
+    (address, shipping, email): (&Address, &str, &str),
     wrong: &[&str],
 ) -> Result<Response, Problem> {
-    let (Some(shopper), Some(owner)) = (visitor.account(), visitor.cart_owner()?) else {
-        return visitor.to_log_in();
+    let Some(owner) = visitor.cart_owner()? else { return Ok(Redirect::to("/cart").into_response()) };
+    // A guest is a shopper of this order alone.
+    let (secret, shopper) = match visitor.account() {
+        Some(account) => (None, account),
+        None => shop.guests.new_secret().map(|(secret, guest)| (Some(secret), guest)).map_err(of_store)?,
     };
     let cart = shop.carts.cart(owner).await.map_err(of_store)?;
     let offers = offers(shop, &cart);
@@ -265,7 +272,9 @@ async fn check_out_page(
         form class="two" method="post" action="/cart/check-out" {
             input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
             input type="hidden" name="key" value=(key);
+            @if let Some(secret) = &secret { input type="hidden" name="guest" value=(secret); }
             div {
+                @if secret.is_some() { (guests::contact(lang, email, wrong.contains(&"email"))) }
                 fieldset class="card" {
                     legend { (lang.say("Delivery address", "收货地址")) }
                     (address_fields(lang, address, wrong))
@@ -325,33 +334,65 @@ fn totals(lang: Lang, method: &ShippingMethod, quote: &Quote, is_named: bool) ->
 /// `POST /cart/check-out`.
 pub(super) async fn check_out(
     State(shop): State<Arc<Shop>>,
+    Extension(peer): Extension<Peer>,
     visitor: Visitor,
+    headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
-    let shopper = session_of(&visitor, &form)?.account;
-    let shipping = form.field("shipping");
+    let buyer = buyer_of(&shop, &visitor, peer, &headers, &form)?;
+    let (shipping, email) = (form.field("shipping"), form.field("email"));
     let wrong =
         |what: &str| Problem::new(&INVALID, format!("{what}: load the page again, and send its form"));
     let key: OrderId = form.field("key").parse().map_err(|_| wrong("key"))?;
     let total_minor = form.field(&format!("total-{shipping}")).parse().map_err(|_| wrong("total"))?;
     let typed = address_of(&form);
-    let address = match typed.clone().checked() {
-        Ok(address) => address,
-        Err(_) => {
-            let wrong = typed.wrong_fields();
-            let mut shown = check_out_page(&shop, &visitor, &typed, shipping, &wrong).await?;
-            *shown.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
-            return Ok(shown);
+    let ask_again = async |wrong: &[&str]| {
+        let mut shown = check_out_page(&shop, &visitor, (&typed, shipping, email), wrong).await?;
+        *shown.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+        Ok::<_, Problem>(shown)
+    };
+    let Ok(address) = typed.clone().checked() else {
+        return ask_again(&typed.wrong_fields()).await;
+    };
+    let (shopper, cart) = match &buyer {
+        Buyer::Account(account) => (*account, None),
+        Buyer::Guest { secret, cart, network } => {
+            let new = NewGuest {
+                secret: secret.clone(),
+                email: email.to_owned(),
+                order: key,
+                network: *network,
+                language: language(visitor.lang),
+            };
+            match shop.guests.keep(new).await {
+                Ok(shopper) => (shopper, Some(cart.clone())),
+                Err(StoreError::Invalid(why)) if why.starts_with("email") => {
+                    return ask_again(&["email"]).await;
+                }
+                Err(error) => return Err(of_store(error)),
+            }
         }
     };
     let wanted =
-        CheckOut { shopper, key, address: address.clone(), shipping: shipping.to_owned(), total_minor };
+        CheckOut { shopper, cart, key, address: address.clone(), shipping: shipping.to_owned(), total_minor };
     match shop.carts.check_out(wanted).await {
         Ok(order) => {
-            addresses::remember(&shop, shopper, address).await;
-            Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response())
+            let mut response = Redirect::to(&format!("/orders/{}", order.id)).into_response();
+            match &buyer {
+                Buyer::Account(_) => addresses::remember(&shop, shopper, address).await,
+                Buyer::Guest { secret, .. } => {
+                    if let Err(error) = shop.guests.ordered(shopper).await {
+                        tracing::warn!(order = %order.id, %error, "a guest's order has no letter");
+                    }
+                    remember_order(&shop, &visitor, secret, &mut response);
+                }
+            }
+            Ok(response)
         }
         Err(StoreError::Conflict(why)) => {
+            if matches!(buyer, Buyer::Guest { .. }) {
+                shop.guests.not_ordered(shopper).await.map_err(of_store)?;
+            }
             let words = conflict_words(visitor.lang, &why);
             let mut shown = cart_page(&shop, &visitor, Some(words)).await?;
             *shown.status_mut() = StatusCode::CONFLICT;
@@ -359,6 +400,36 @@ pub(super) async fn check_out(
         }
         Err(error) => Err(of_store(error)),
     }
+}
+
+/// Who checks out.
+enum Buyer {
+    Account(AccountId),
+    /// With the secret that the page was given.
+    Guest {
+        secret: String,
+        cart: GuestCart,
+        network: u64,
+    },
+}
+
+/// Who checks out, after it was checked that a page of this shop sent the form.
+fn buyer_of(
+    shop: &Shop,
+    visitor: &Visitor,
+    peer: Peer,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<Buyer, Problem> {
+    if visitor.signed_in.is_some() {
+        return Ok(Buyer::Account(session_of(visitor, form)?.account));
+    }
+    refuse_other_sites(headers)?;
+    let Some(CartOwner::Guest(cart)) = visitor.cart_owner()? else {
+        return Err(Problem::new(&INVALID, "the cart is empty: put something into it first"));
+    };
+    let network = may_check_out(shop, peer)?;
+    Ok(Buyer::Guest { secret: form.field("guest").to_owned(), cart, network })
 }
 
 /// Why a cart did not become an order, for its shopper.

@@ -5,6 +5,7 @@ mod addresses;
 mod browse;
 mod cart;
 mod entrance;
+mod guests;
 mod orders;
 mod own_data;
 mod passwords;
@@ -69,6 +70,10 @@ pub fn operations() -> Vec<Operation<Parts>> {
         post("/cart/lines", "changeCart", OPEN, cart::set),
         get("/cart/check-out", "showCheckOut", OPEN, cart::show_check_out),
         post("/cart/check-out", "checkOut", OPEN, cart::check_out),
+        get("/guest/order", "showGuestOrder", OPEN, guests::open),
+        post("/guest/account", "takeOrderOver", OPEN, guests::take_over),
+        post("/guest/data", "downloadGuestData", OPEN, guests::download),
+        post("/guest/forget", "forgetGuest", OPEN, guests::forget),
         get("/checkout", "findOrderOfHold", OPEN, orders::checkout),
         get("/orders", "showOrders", OPEN, orders::list),
         get("/orders/{order}", "showOrder", OPEN, orders::show),

@@ -2,12 +2,12 @@
 
 use super::{
     addresses::{self, address_fields, address_of, own_order, shown},
-    framed, page, returns,
+    framed, guests, page, returns,
 };
 use crate::{
     design::{Frame, Mood, crumbs, notice, price, state_badge, state_words, steps},
     parts::Shop,
-    visitor::{TOKEN_FIELD, Visitor, session_of},
+    visitor::{TOKEN_FIELD, Visitor, shopper_of},
     words::{moment, money},
 };
 use axum::{
@@ -175,7 +175,7 @@ pub(super) async fn show(
     Query(Came { from, tries }): Query<Came>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
+    let Some(shopper) = visitor.shopper() else { return visitor.to_log_in() };
     let mut order = own_order(&shop, shopper, &order).await?;
     let id = order.id;
     let mut last_payment = None;
@@ -205,7 +205,7 @@ pub(super) async fn show(
     let is_over = !can_pay
         && order.payment == PaymentSeen::None
         && matches!(order.state, OrderState::AwaitingPayment | OrderState::Expired);
-    let csrf = visitor.csrf();
+    let csrf = visitor.order_csrf();
     let saved = match (&order.address, can_pay) {
         (None, true) => shop.accounts.addresses(shopper).await.map_err(of_store)?.into_iter().next(),
         _ => None,
@@ -215,7 +215,7 @@ pub(super) async fn show(
     let title = format!("{named} – {}", state_words(lang, order.state));
     let has_failed = last_payment == Some(PaymentState::Failed) && can_pay;
     let body = html! {
-        (crumbs(lang, &[("/orders", lang.say("Your orders", "我的订单"))]))
+        @if visitor.buyer.is_none() { (crumbs(lang, &[("/orders", lang.say("Your orders", "我的订单"))])) }
         h1 { (named) }
         (steps(lang, order.state))
         @if waits {
@@ -287,6 +287,7 @@ pub(super) async fn show(
             div class="card" { p { strong { (lang.say("Parcel", "包裹")) } } p { (parcel.carrier) " " (parcel.tracking) } }
         }
         (returns::shown(lang, now, &order, csrf))
+        (guests::offer(&visitor, &order))
         h2 { (lang.say("Order history", "订单记录")) }
         ol class="history" {
             @for step in &order.history { li { (moment(step.at, lang)) " · " (state_words(lang, step.to)) } }
@@ -435,7 +436,7 @@ pub(super) async fn pay(
     visitor: Visitor,
     form: Form,
 ) -> Result<Response, Problem> {
-    let shopper = session_of(&visitor, &form)?.account;
+    let shopper = shopper_of(&visitor, &form)?;
     let order = own_order(&shop, shopper, &order).await?;
     let id = order.id;
     let return_path = format!("/orders/{id}?from=payment");
@@ -488,7 +489,7 @@ pub(super) async fn cancel(
     visitor: Visitor,
     form: Form,
 ) -> Result<Response, Problem> {
-    let shopper = session_of(&visitor, &form)?.account;
+    let shopper = shopper_of(&visitor, &form)?;
     let id: OrderId = order.parse().map_err(|_| Problem::new(&INVALID, "order: no number of an order"))?;
     shop.orders.cancel(shopper, id).await.map_err(of_store)?;
     Ok(Redirect::to(&format!("/orders/{id}")).into_response())

@@ -114,7 +114,7 @@ async fn orders(shop: &Shop, signed_in: &SignedIn) -> Result<(Vec<Value>, bool),
     }
 }
 
-async fn with_payments(shop: &Shop, order: &OrderView) -> Result<Value, StoreError> {
+pub(super) async fn with_payments(shop: &Shop, order: &OrderView) -> Result<Value, StoreError> {
     let payments = shop.payments.of_order(order.id).await?;
     let unwritten = |_| StoreError::Unavailable("an order cannot be written now".into());
     let mut one = serde_json::to_value(order).map_err(unwritten)?;
@@ -176,7 +176,7 @@ async fn delete_page(
 }
 
 /// Why not, with a link to what is in the way.
-fn why_not(lang: Lang, open: InTheWay) -> Markup {
+pub(super) fn why_not(lang: Lang, open: InTheWay) -> Markup {
     let (order, says) = match open {
         InTheWay::Order(order) => (
             order,

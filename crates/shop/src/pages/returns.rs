@@ -7,7 +7,7 @@ use super::{
 use crate::{
     design::{crumbs, refusal},
     parts::Shop,
-    visitor::{TOKEN_FIELD, Visitor, session_of},
+    visitor::{TOKEN_FIELD, Visitor, shopper_of},
     words::{moment, money},
 };
 use axum::{
@@ -65,7 +65,7 @@ pub(super) async fn show(
     Path(order): Path<String>,
     visitor: Visitor,
 ) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
+    let Some(shopper) = visitor.shopper() else { return visitor.to_log_in() };
     let order = own_order(&shop, shopper, &order).await?;
     let id = order.id;
     match may_return(&order, shop.protection.now()) {
@@ -128,7 +128,7 @@ async fn return_page(
             h1 { (title) }
             @if let Some(Why::Otherwise(words)) = why { (refusal(lang.say("Return not sent", "提交失败"), &html! { p { (words) } })) }
             form class="card" method="post" action={ "/orders/" (order.id) "/return" } {
-                input type="hidden" name=(TOKEN_FIELD) value=(visitor.csrf());
+                input type="hidden" name=(TOKEN_FIELD) value=(visitor.order_csrf());
                 input type="hidden" name="number" value=(order.returns.len() + 1);
                 fieldset {
                     legend { (lang.say("What would you like to return?", "退回哪些商品？")) }
@@ -170,7 +170,7 @@ pub(super) async fn request(
     visitor: Visitor,
     form: Form,
 ) -> Result<Response, Problem> {
-    let shopper = session_of(&visitor, &form)?.account;
+    let shopper = shopper_of(&visitor, &form)?;
     let order = own_order(&shop, shopper, &order).await?;
     let id = order.id;
     let wrong =
@@ -230,7 +230,7 @@ pub(super) async fn withdraw(
     visitor: Visitor,
     form: Form,
 ) -> Result<Response, Problem> {
-    let shopper = session_of(&visitor, &form)?.account;
+    let shopper = shopper_of(&visitor, &form)?;
     let id: OrderId = order.parse().map_err(|_| unknown())?;
     let number = number.parse().map_err(|_| unknown())?;
     shop.orders.withdraw_return(shopper, id, number).await.map_err(of_store)?;
