@@ -266,6 +266,7 @@ impl Shop {
         let quote = self.orders.quote(&cart, "standard").expect("a quote");
         let check_out = CheckOut {
             shopper: account,
+            cart: None,
             key: self.orders.new_key(account).expect("a key"),
             address: Address {
                 name: "Ann".into(),

@@ -203,8 +203,8 @@ impl Service {
     async fn copy(&self, guest: &GuestCart, shopper: &str) -> Result<(), StoreError> {
         let (shopper, now) = (shopper.to_owned(), self.needs.clock.now());
         let lines = self.lines_of(&cart_rows::guest_name(guest)).await?;
-        let shard = self.needs.shards.of(Bucket::of_shopper(&shopper));
-        let copied = shard.write(move |tx| {
+        let bucket = Bucket::of_shopper(&shopper);
+        let copied = self.needs.shards.write(bucket, move |tx| {
             if cart_rows::locked_lines(tx, &shopper)? == lines {
                 return Ok(());
             }
@@ -219,10 +219,10 @@ impl Service {
 
     /// Empties a cart that has what was ordered, and nothing else.
     async fn empty_of(&self, owner: &str, order: &OrderView) -> Result<(), StoreError> {
-        let (shard, owner) = (self.needs.shards.of(Bucket::of_shopper(owner)), owner.to_owned());
+        let (bucket, owner) = (Bucket::of_shopper(owner), owner.to_owned());
         let ordered: BTreeMap<Sku, u32> =
             order.lines.iter().map(|line| (line.sku.clone(), line.quantity)).collect();
-        let emptied = shard.write(move |tx| {
+        let emptied = self.needs.shards.write(bucket, move |tx| {
             let held: BTreeMap<Sku, u32> = cart_rows::locked_lines(tx, &owner)?.into_iter().collect();
             if held == ordered { cart_rows::empty(tx, &owner) } else { Ok(()) }
         });

@@ -159,29 +159,33 @@ impl Mover {
     /// Finishes all moves that were cut off. Returns how many.
     pub async fn finish(&self) -> Result<usize, MoveError> {
         let all = self.shards.home().read(directory::moves).await?;
-        for of in &all {
-            self.take_over(of).await?;
+        self.take_all_over(all.iter()).await
+    }
+
+    /// One that cannot be finished does not keep the others back. Returns how many were.
+    async fn take_all_over(&self, all: impl Iterator<Item = &UnderWay>) -> Result<usize, MoveError> {
+        let (mut count, mut failed) = (0, None);
+        for of in all {
+            match self.take_over(of).await {
+                Ok(_) => count += 1,
+                Err(error) => {
+                    tracing::warn!(%error, bucket = of.bucket, "a move of orders is not finished");
+                    failed.get_or_insert(error);
+                }
+            }
         }
-        Ok(all.len())
+        failed.map_or(Ok(count), Err)
     }
 
     /// The same for those whose mover seems to have died.
     pub(crate) async fn finish_dead(&self) -> Result<usize, MoveError> {
         let now = self.clock.now();
         let all = self.shards.home().read(directory::moves).await?;
-        let dead = all.iter().filter(|of| of.seen_at.plus(DEAD_AFTER) < now);
-        let mut count = 0;
-        for of in dead {
-            tracing::warn!(
-                bucket = of.bucket,
-                from = of.from,
-                to = of.to,
-                "a move of orders was cut off: it goes on"
-            );
-            self.take_over(of).await?;
-            count += 1;
-        }
-        Ok(count)
+        let dead = all.iter().filter(|of| of.seen_at.plus(DEAD_AFTER) < now).inspect(|of| {
+            let UnderWay { bucket, from, to, .. } = of;
+            tracing::warn!(bucket, from, to, "a move of orders was cut off: it goes on");
+        });
+        self.take_all_over(dead).await
     }
 
     async fn finish_one(&self, bucket: Bucket) -> Result<(), MoveError> {
@@ -197,6 +201,8 @@ impl Mover {
             return Err(SqlError::Schema(format!("a move of bucket {}: there is none", of.bucket)).into());
         };
         self.shards.refresh().await?;
+        // A process that does not have both leaves the move to one that does.
+        self.shard(&of.to)?;
         self.prepare(&of.from).await?;
         self.be_seen(bucket, true).await?;
         self.go_on(bucket, &of.from, &of.to).await
@@ -261,10 +267,18 @@ impl Mover {
 
     async fn go(&self, bucket: Bucket, from: &str, to: &str) -> Result<Moved, Ended> {
         let (old, new) = (self.shard(from)?, self.shard(to)?);
+        self.must_fit(bucket, (old, new)).await?;
         // A mover that came before is shut out of both, before anything is looked at.
         let has_arrived = self.claim_new(new, bucket).await?;
         let mut moved = Moved::default();
-        match self.claim_old(old, bucket, has_arrived).await? {
+        let state = self.claim_old(old, bucket, has_arrived).await?;
+        if !has_arrived && let Err(error) = self.be_seen(bucket, false).await {
+            // One that took over before the claims goes on, or has taken back what there was: a
+            // bucket that is frozen now would stay so without a move.
+            let is_back = state == Held::Leaving && self.take_back(bucket, (old, new)).await;
+            return Err(if is_back { Ended::TakenBack(error) } else { Ended::Open(error) });
+        }
+        match state {
             Held::Leaving => {
                 let copied = async {
                     let (copied, events) = self.copy(bucket, old, new).await?;
@@ -295,6 +309,19 @@ impl Mover {
         end.await.map_err(MoveError::Sql)?;
         self.shards.refresh().await.map_err(MoveError::Sql)?;
         Ok(moved)
+    }
+
+    /// What has left was copied to where it is to arrive, which says so. If it says nothing, it was
+    /// copied elsewhere, and the old rows are all that there is.
+    async fn must_fit(&self, bucket: Bucket, (old, new): (&Shard, &Shard)) -> Result<(), MoveError> {
+        let state = async |shard: &Shard| {
+            let held = shard.sql.read(move |tx| directory::held(tx, bucket)).await?;
+            Ok::<_, MoveError>(held.map(|of| of.state))
+        };
+        match (state(old).await?, state(new).await?) {
+            (Some(Held::Left), None) => Err(unfinished(bucket).into()),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the bucket's row where it is to arrive. Returns whether it has: it may have been
@@ -447,7 +474,9 @@ impl Mover {
 
     /// Removes the rows of a bucket that is not this database's.
     async fn clear(&self, bucket: Bucket, shard: &Shard, state: Held) -> Result<(), MoveError> {
+        let mut seen = self.clock.now();
         loop {
+            self.still_here(bucket, &mut seen).await?;
             let removed = self.step(shard, bucket, move |tx| match directory::held(tx, bucket)? {
                 Some(of) if of.state == state => rows::remove_some(tx, bucket),
                 _ => {

@@ -24,7 +24,8 @@ const BEFORE_THE_DIRECTORY: usize = 4;
 pub const SHARDS_MAX: usize = 32;
 /// How long a transaction waits for a bucket that is being moved, and the pauses meanwhile.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// One of the databases.
 #[derive(Debug, Clone)]
@@ -323,11 +324,12 @@ impl Seen {
 /// Pauses while a bucket is on its way.
 struct Waits {
     until: Instant,
+    pause: Duration,
 }
 
 impl Waits {
     fn begin() -> Self {
-        Self { until: Instant::now() + WAIT_MAX }
+        Self { until: Instant::now() + WAIT_MAX, pause: PAUSE_MIN }
     }
 
     async fn pause(&mut self, shards: &Shards, bucket: Bucket) -> Result<(), SqlError> {
@@ -336,7 +338,8 @@ impl Waits {
             return Err(SqlError::Shortage(format!("bucket {number} of orders is being moved")));
         }
         shards.refresh().await?;
-        sleep(PAUSE).await;
+        sleep(self.pause).await;
+        self.pause = (2 * self.pause).min(PAUSE_MAX);
         Ok(())
     }
 }

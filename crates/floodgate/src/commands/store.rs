@@ -71,7 +71,6 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
                 print(&text);
             }
             Action::Move { to, .. } => {
-                mover.finish().await?;
                 for bucket in buckets {
                     if let Some(moved) = mover.move_to(bucket, to).await? {
                         let (orders, rows, version) = (moved.orders, moved.rows, moved.version);

@@ -274,6 +274,54 @@ fn a_mover_that_was_thought_to_be_dead_changes_nothing_any_more() {
     assert!(overtaken > 5, "{overtaken}");
 }
 
+/// It was moved and moved back while this mover stood still: what it does then is taken back, or a
+/// move that others can finish.
+#[test]
+fn a_slow_mover_leaves_no_bucket_without_a_place() {
+    let bucket = Bucket::numbered(5).unwrap();
+    let mut tries = 0;
+    for slow_at in 1..200 {
+        let world = World::new();
+        let shards = filled(&world, bucket);
+        let before = world.look(0, |tx| contents(tx, bucket));
+        let slow = mover(&shards);
+        let mut slow = pin!(slow.move_to(bucket, "orders_1"));
+        let (mut context, mut is_over) = (Context::from_waker(Waker::noop()), false);
+        for _ in 0..slow_at {
+            if slow.as_mut().poll(&mut context).is_ready() {
+                is_over = true;
+                break;
+            }
+            world.databases.iter().for_each(|of| {
+                let _ = of.run_next(&mut |_| Fate::GoOn);
+            });
+        }
+        if is_over {
+            break;
+        }
+        tries += 1;
+        let other = world.open();
+        let (done, _) = world.run(None, async {
+            let other = mover(&other);
+            other.finish().await?;
+            other.move_to(bucket, "orders_1").await?;
+            other.move_to(bucket, "orders_0").await
+        });
+        done.unwrap().unwrap();
+        let (ended, _) = world.run(None, slow);
+        let ended = ended.unwrap();
+        let (finished, _) = world.run(None, mover(&other).finish());
+        assert!(finished.unwrap().is_ok(), "{slow_at}: {ended:?}");
+        let places: Vec<usize> =
+            (0..2).filter(|at| world.look(*at, |tx| directory::is_here(tx, bucket, Wants::Change))).collect();
+        let [place] = places[..] else { panic!("{slow_at}: {places:?}, {ended:?}") };
+        assert_eq!(world.look(place, |tx| contents(tx, bucket)), before, "{slow_at}: {ended:?}");
+        assert_eq!(world.look(1 - place, |tx| contents(tx, bucket)), Contents::default(), "{slow_at}");
+        assert_eq!(world.run(None, other.describe()).0.unwrap().unwrap().2, [], "{slow_at}: {ended:?}");
+    }
+    assert!(tries > 10, "{tries}");
+}
+
 #[test]
 fn a_copy_that_differs_is_taken_back() {
     let (world, bucket) = (World::new(), Bucket::numbered(5).unwrap());

@@ -132,7 +132,7 @@ async fn a_transaction_waits_for_its_bucket_and_says_when_it_does_not_come() {
     let other = Bucket::numbered(1).unwrap();
     assert_eq!(shards.write(other, |_| Ok::<_, SqlError>(7)).await, Ok(7));
     let (waiting, thawed) = tokio::join!(shards.write(bucket, |_| Ok::<_, SqlError>(7)), async {
-        sleep(5 * PAUSE).await;
+        sleep(5 * PAUSE_MIN).await;
         set(Held::Here).await;
     });
     assert_eq!((waiting, thawed), (Ok(7), ()));
