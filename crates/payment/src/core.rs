@@ -80,15 +80,23 @@ impl Account {
                 }
                 (self.refunded_minor < before).then_some(Told::RefundFailed)
             }
+            // All that was asked for went back before it was told what was received: that may be
+            // more.
+            (Refunded, Said::Succeeded) => {
+                self.received_minor = amount_minor;
+                (self.refunded_minor < amount_minor).then(|| {
+                    self.state = Succeeded;
+                    Told::Succeeded
+                })
+            }
             // More than all can be back only if an earlier refund has failed: that news will come.
             (Refunded, Said::Refunded) => {
                 self.refunded_minor = self.refunded_minor.saturating_add(amount_minor);
                 None
             }
             // Old news.
-            (Succeeded | Refunding | Refunded, Said::Succeeded | Said::Failed) | (Failed, Said::Failed) => {
-                None
-            }
+            (Succeeded | Refunding, Said::Succeeded | Said::Failed)
+            | (Refunded | Failed, Said::Failed) => None,
         }
     }
 
@@ -137,6 +145,21 @@ mod tests {
                 let _ = account.follow(said, ALL);
             }
             assert_eq!(account, Account { refunded_minor: ALL, ..new(Refunded) }, "{order:?}");
+        }
+    }
+
+    /// More was received than was asked for, and as much as was asked for went back before that was
+    /// told.
+    #[test]
+    fn what_was_received_is_known_by_the_success_alone() {
+        for order in [[Said::Refunded, Said::Succeeded], [Said::Succeeded, Said::Refunded]] {
+            let mut account = new(Pending);
+            for said in order {
+                let amount_minor = if said == Said::Succeeded { 2 * ALL } else { ALL };
+                assert!(account.follow(said, amount_minor).is_some(), "{order:?}");
+            }
+            let want = Account { state: Succeeded, received_minor: 2 * ALL, refunded_minor: ALL };
+            assert_eq!(account, want, "{order:?}");
         }
     }
 

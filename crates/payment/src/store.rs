@@ -425,9 +425,11 @@ pub(crate) fn follow(
         return Ok(Followed::New);
     }
     let mut account = payment.account();
-    let told = account.follow(event.said, event.amount.amount_minor);
-    // All of it may have gone back before its success was told: that is the first then.
     let is_second = event.said == Said::Succeeded && ledger::times_received(tx, payment.id)? > 1;
+    let told = match is_second {
+        true => None,
+        false => account.follow(event.said, event.amount.amount_minor),
+    };
     // Some providers call it otherwise once it is paid.
     if event.said == Said::Succeeded && !is_second {
         tx.execute(
