@@ -148,7 +148,7 @@ impl Visitor {
 
     /// Nothing on a page says who the visitor is, nor what is in a cart.
     pub(crate) fn is_anybody(&self) -> bool {
-        let is_private = self.here.starts_with("/account");
+        let is_private = self.here.starts_with("/account") || self.here.starts_with("/guest/");
         self.signed_in.is_none()
             && self.guest.is_none()
             && self.buyer.is_none()
@@ -226,11 +226,12 @@ pub(crate) fn language(lang: Lang) -> Language {
     }
 }
 
-/// Where a visitor logs in who wants to see `path`. None comes back to a page of logging in, whose
-/// path may have a secret.
+/// Where a visitor logs in who wants to see `path`. None comes back to a page of logging in or of a
+/// letter's link, whose path may have a secret.
 pub(crate) fn log_in_path(path: &str) -> String {
-    let path =
-        if path.starts_with("/account/") && !path.starts_with("/account/settings") { "/" } else { path };
+    let is_secret = (path.starts_with("/account/") && !path.starts_with("/account/settings"))
+        || path.starts_with("/guest/");
+    let path = if is_secret { "/" } else { path };
     let next: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
     format!("/account/log-in?next={next}")
 }
