@@ -201,7 +201,8 @@ impl Service {
         Ok(all)
     }
 
-    /// How far the orders are behind the sales; `None` if the message service does not say so at once.
+    /// How far the orders are behind the sales; `None` if the message service does not say so at
+    /// once.
     pub(crate) async fn behind_sales(&self) -> Option<Backlog> {
         let asked = tokio::time::timeout(LAG_WITHIN, self.of_sales.0.get()?.backlog()).await;
         asked.ok()?.ok()?

@@ -95,8 +95,9 @@ impl Account {
                 None
             }
             // Old news.
-            (Succeeded | Refunding, Said::Succeeded | Said::Failed)
-            | (Refunded | Failed, Said::Failed) => None,
+            (Succeeded | Refunding, Said::Succeeded | Said::Failed) | (Refunded | Failed, Said::Failed) => {
+                None
+            }
         }
     }
 

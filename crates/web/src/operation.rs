@@ -504,8 +504,8 @@ async fn guarded(State(guard): State<Arc<Guard>>, mut request: Request, next: Ne
 }
 
 impl Guard {
-    /// Whether a change is asked for under a condition that its handler would not look at (RFC 9110,
-    /// section 13.1.1: such a request must not be done as if it had none).
+    /// Whether a change is asked for under a condition that its handler would not look at (RFC
+    /// 9110, section 13.1.1: such a request must not be done as if it had none).
     fn ignores_precondition(&self, headers: &HeaderMap) -> bool {
         let is_declared = |name: &HeaderName| {
             self.row.fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_str()))

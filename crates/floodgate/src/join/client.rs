@@ -220,8 +220,9 @@ impl Link {
                         // There is no receiver any more once the start has given up.
                         let _ = told.send(Err(error));
                     } else if was_here && error.kind() == io::ErrorKind::InvalidData {
-                        // Another build, or other keys: trying again does not help a gate. A store's
-                        // pages go on, and somebody may be in the middle of replacing both.
+                        // Another build, or other keys: trying again does not help a gate. A
+                        // store's pages go on, and somebody may be in the middle of replacing
+                        // both.
                         if !reader.is_store {
                             tracing::error!(%error, socket = %reader.socket.display(), "cannot join any more: this gate ends");
                             std::process::exit(1);
