@@ -69,7 +69,30 @@ pub(crate) fn remove(tx: &mut Tx<'_>, shopper: AccountId) -> Result<bool, SqlErr
     Ok(tx.execute("DELETE FROM guests WHERE shopper = ?", params![&id])? == 1)
 }
 
+/// Keeps a guest. What was typed again before there is an order takes the place of what was. `false`
+/// of a guest who has ordered something else, or whose data are being erased: the secret is over.
 pub(crate) fn keep(tx: &mut Tx<'_>, now: TimeMs, hash: &[u8; 32], of: &Stored) -> Result<bool, SqlError> {
+    let id = of.shopper.to_bytes();
+    let text = "SELECT account FROM deletions WHERE account = ?";
+    if !tx.query_locked(text, params![&id], |_| Ok(()))?.is_empty() {
+        return Ok(false);
+    }
+    if insert(tx, now, hash, of)? {
+        return Ok(true);
+    }
+    let text = "SELECT hash, email, order_id, letter_at FROM guests WHERE shopper = ?";
+    let known = tx.query_locked(text, params![&id], |row| {
+        Ok((row.array::<32>(0)?, row.text(1)?, row.array(2)?, row.maybe_count(3)?))
+    })?;
+    let Some((known, email, order, letter_at)) = known.into_iter().next() else { return Ok(false) };
+    if letter_at.is_some() || known != *hash {
+        return Ok(known == *hash && email == of.email && order == of.order.to_bytes());
+    }
+    let text = "UPDATE guests SET email = ?, language = ?, order_id = ? WHERE shopper = ?";
+    tx.execute(text, params![&of.email, of.language.as_str(), &of.order.to_bytes(), &id]).map(|_| true)
+}
+
+fn insert(tx: &mut Tx<'_>, now: TimeMs, hash: &[u8; 32], of: &Stored) -> Result<bool, SqlError> {
     let text = "INSERT INTO guests (shopper, hash, order_id, email, language, made_at, letter) \
                 VALUES (?, ?, ?, ?, ?, ?, ?)";
     let (shopper, order) = (of.shopper.to_bytes(), of.order.to_bytes());
@@ -87,7 +110,11 @@ pub(crate) fn write_letter(tx: &mut Tx<'_>, now: TimeMs, shopper: AccountId) -> 
     let text = format!("SELECT {COLUMNS} FROM guests g WHERE g.shopper = ?");
     let Some(of) = tx.query_first(&text, params![&id], stored)? else { return Ok(false) };
     let new = letters::New { id: of.letter, kind: Kind::Ordered, email: &of.email, language: of.language };
-    letters::put(tx, now, &new).map(|()| true)
+    match letters::put_if_room(tx, now, &new)? {
+        true => Ok(true),
+        // Without it, the order is in the browser alone: it is not noted as written.
+        false => Err(SqlError::Shortage("very many letters wait at the moment".into())),
+    }
 }
 
 /// The order that a letter is about, whose link has this hash from now on; `None` if the guest is

@@ -86,13 +86,13 @@ impl Service {
         };
         let now = self.clock.now();
         // A letter goes to it.
-        self.letter_limits.take(key(email.as_bytes()), new.network, now)?;
+        self.letter_limits.take_order(key(email.as_bytes()), now)?;
         let (shopper, hash) = (shopper_of(&secret), hash_of(&secret));
         let (order, language) = (new.order, new.language);
         let of = guest_rows::Stored { shopper, order, email, language, letter: random()? };
         let kept = self.sql.write(move |tx| guest_rows::keep(tx, now, &hash, &of)).await;
-        let _is_new: bool = kept.map_err(|error| of_sql(&error))?;
-        Ok(shopper)
+        let is_kept: bool = kept.map_err(|error| of_sql(&error))?;
+        if is_kept { Ok(shopper) } else { Err(wrong()) }
     }
 
     async fn ordered_one(&self, shopper: AccountId) -> Result<(), StoreError> {

@@ -12,6 +12,9 @@ const IN_ALL: (u32, u32) = (1, 1_000);
 /// Changes of passwords and deletions of accounts with one address: five at once, then one an
 /// hour. Each of them writes to it.
 const CHANGES: (u32, u32) = (3600, 5);
+/// Orders of guests with one address, each of which writes to it: twenty at once, then twenty an
+/// hour. They are not among the letters that are asked for: those keep no shop from selling.
+const ORDERS: (u32, u32) = (180, 20);
 const SLOTS: usize = 1 << 14;
 
 /// The limits of letters that are asked for.
@@ -20,6 +23,7 @@ pub(crate) struct LetterLimits {
     from_network: Buckets,
     in_all: Buckets,
     changes: Buckets,
+    orders: Buckets,
 }
 
 impl LetterLimits {
@@ -30,12 +34,19 @@ impl LetterLimits {
             from_network: of(FROM_NETWORK),
             in_all: of(IN_ALL),
             changes: of(CHANGES),
+            orders: of(ORDERS),
         }
     }
 
     /// Takes one change of an account with this address.
     pub(crate) fn take_change(&self, address: u64, now: TimeMs) -> Result<(), StoreError> {
         let taken = self.changes.take(address, now.0);
+        taken.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })
+    }
+
+    /// Takes one order of a guest with this address.
+    pub(crate) fn take_order(&self, address: u64, now: TimeMs) -> Result<(), StoreError> {
+        let taken = self.orders.take(address, now.0);
         taken.map_err(|wait| StoreError::TooMany { wait_seconds: wait.into() })
     }
 

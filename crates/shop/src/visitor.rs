@@ -357,7 +357,7 @@ pub(crate) fn shopper_of<const MAX: usize>(
 }
 
 /// Lets an address check out as a guest once more: units are set aside, and a letter is written.
-pub(crate) fn may_check_out(shop: &Shop, Peer(address): Peer) -> Result<u64, Problem> {
+pub(crate) fn may_check_out(shop: &Shop, Peer(address): Peer) -> Result<(), Problem> {
     let (protection, addresses) = (&shop.protection, &shop.protection.addresses);
     let key = addresses.address_key(address);
     if !addresses.is_exempt(address) {
@@ -367,7 +367,7 @@ pub(crate) fn may_check_out(shop: &Shop, Peer(address): Peer) -> Result<u64, Pro
         };
         shop.guest_check_outs.take(key, protection.now().0).map_err(wait)?;
     }
-    Ok(key)
+    Ok(())
 }
 
 /// Lets an address send one of the forms that cost a password's hash. Returns what stands for its

@@ -187,8 +187,6 @@ pub struct NewGuest {
     pub email: String,
     /// The order that is made.
     pub order: OrderId,
-    /// Stands for the network that the request comes from, for limits.
-    pub network: u64,
     pub language: Language,
 }
 

@@ -233,3 +233,53 @@ fn a_guests_data_is_had_and_erased() {
     assert!(!ann.get("/cart").body.contains("Your cart is empty."), "the cart is as it was");
     assert_eq!(order(&mut ann, "eve@example.com").split('/').count(), 3);
 }
+
+/// What a form of this page says in a field.
+fn set(form: &mut [(String, String)], name: &str, value: &str) {
+    let field = form.iter_mut().find(|(of, _)| of == name).unwrap_or_else(|| panic!("{name}"));
+    value.clone_into(&mut field.1);
+}
+
+#[test]
+fn a_form_that_was_refused_is_not_an_order_that_an_erasure_follows() {
+    let server = shop();
+    let mut ann = Shopper::stranger(&server);
+    add(&mut ann, "1");
+    let page = ann.get("/cart/check-out").body;
+    let right = form_of(&page, "ann@example.com");
+    let mut wrong = right.clone();
+    set(&mut wrong, "total-standard", "1");
+    let refused = send(&ann, &wrong);
+    assert_eq!(refused.status, 409, "{refused:?}");
+    // What was kept of the guest is being erased: the page is to be sent with another secret.
+    let again = send(&ann, &right);
+    assert_eq!(again.status, 422, "{again:?}");
+    let fresh = form_of(&again.body, "ann@example.com");
+    assert_ne!(fresh[0], right[0], "another secret");
+    let reply = send(&ann, &fresh);
+    assert_eq!(reply.status, 303, "{reply:?}");
+}
+
+#[test]
+fn an_address_of_mail_that_was_corrected_is_the_one_that_gets_the_letter() {
+    let server = shop();
+    let mut ann = Shopper::stranger(&server);
+    add(&mut ann, "1");
+    let page = ann.get("/cart/check-out").body;
+    let mut form = form_of(&page, "ann@exmaple.com");
+    set(&mut form, "shipping", "no-such-way");
+    let refused = send(&ann, &form);
+    assert_eq!(refused.status, 422, "{refused:?}");
+    set(&mut form, "shipping", "standard");
+    set(&mut form, "email", "ann@example.com");
+    let reply = send(&ann, &form);
+    assert_eq!(reply.status, 303, "{reply:?}");
+    assert!(!link_to(&server, "ann@example.com", "").is_empty());
+    let letters = fs::read_dir(server.data.join("store/mail")).unwrap();
+    let wrong = letters.filter_map(|of| fs::read_to_string(of.unwrap().path()).ok());
+    assert_eq!(wrong.filter(|letter| letter.contains("ann@exmaple.com")).count(), 0);
+    // After the order nothing of it changes by the same form.
+    set(&mut form, "email", "eve@example.com");
+    let late = send(&ann, &form);
+    assert_eq!(late.status, 422, "{late:?}");
+}

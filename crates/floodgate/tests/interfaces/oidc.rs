@@ -275,6 +275,40 @@ fn an_account_with_the_same_address_is_not_taken_over() {
     assert!(reply.status == 422 && reply.body.contains("has not confirmed an email of yours"), "{reply:?}");
 }
 
+/// A cookie can be made by its owner, who knows how what the provider is told follows from it. A
+/// session alone, without the password, connects nothing.
+#[test]
+fn a_session_without_the_password_connects_nothing() {
+    let identities = Identities::start(&[("eve", "eve@example.com", true)]);
+    let server = served("", &identities.settings());
+    let mut owner = Shopper::new(&server, "Ann");
+    let data = |of: &Shopper<'_>| send(of, "/account/data", &[]).json();
+    let account = data(&owner)["profile"]["shopper"].as_str().unwrap().to_owned();
+    let encode = |bytes: &[u8]| data_encoding::BASE64URL_NOPAD.encode(bytes);
+    let mut stranger = Shopper::stranger(&server);
+    let url = go(&mut stranger, "/");
+    let (name, _) = stranger.session.split("; ").last().unwrap().split_once('=').unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let ticket = format!("{}.{now}.{account}.{}", encode(&[7; 32]), encode(b"/"));
+    let derived = |what: &str| {
+        let purpose = format!("floodgate account 2026-11 {what} of a log-in at a provider");
+        encode(&blake3::derive_key(&purpose, ticket.as_bytes()))
+    };
+    let challenge = encode(&<sha2::Sha256 as sha2::Digest>::digest(derived("verifier").as_bytes()));
+    let told = [("state", derived("state")), ("nonce", derived("nonce")), ("code_challenge", challenge)];
+    let url = told.iter().fold(url, |url, (name, value)| {
+        let (before, after) = url.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("{name}: {url}"));
+        let rest = after.split_once('&').map_or(String::new(), |(_, rest)| format!("&{rest}"));
+        format!("{before}{name}={value}{rest}")
+    });
+    let query = identities.log_in(&url, "eve");
+    owner.session = format!("{}; {name}={ticket}", owner.session);
+    let reply = come_back(&mut owner, &query);
+    assert!(reply.status == 422 && reply.body.contains("This log-in is over"), "{reply:?}");
+    assert_eq!(data(&owner)["connected_log_ins"].as_array().unwrap().len(), 0);
+    assert!(letters(&server, "Another way to log in").is_empty());
+}
+
 #[test]
 fn what_another_browser_or_another_site_brings_back_opens_nothing() {
     let identities = Identities::start(&[("ann", "ann@example.com", true), ("eve", "eve@example.com", true)]);

@@ -18,7 +18,7 @@ use axum::{
 };
 use contracts::store::{
     AccountId, Address, CartLine, CartOwner, CartView, CheckOut, GuestCart, LINE_QUANTITY_MAX, LineState,
-    NewGuest, OrderId, Quantity, Quote, ShippingMethod, Sku, StoreError,
+    NewGuest, OrderId, OrderState, Quantity, Quote, ShippingMethod, Sku, StoreError,
 };
 use http::{HeaderMap, StatusCode};
 use maud::{Markup, html};
@@ -356,12 +356,11 @@ pub(super) async fn check_out(
     };
     let (shopper, cart) = match &buyer {
         Buyer::Account(account) => (*account, None),
-        Buyer::Guest { secret, cart, network } => {
+        Buyer::Guest { secret, cart } => {
             let new = NewGuest {
                 secret: secret.clone(),
                 email: email.to_owned(),
                 order: key,
-                network: *network,
                 language: language(visitor.lang),
             };
             match shop.guests.keep(new).await {
@@ -369,6 +368,8 @@ pub(super) async fn check_out(
                 Err(StoreError::Invalid(why)) if why.starts_with("email") => {
                     return ask_again(&["email"]).await;
                 }
+                // The page's secret is over: the next page has another one.
+                Err(StoreError::Invalid(why)) if why.starts_with("secret") => return ask_again(&[]).await,
                 Err(error) => return Err(of_store(error)),
             }
         }
@@ -391,7 +392,11 @@ pub(super) async fn check_out(
         }
         Err(StoreError::Conflict(why)) => {
             if matches!(buyer, Buyer::Guest { .. }) {
-                shop.guests.not_ordered(shopper).await.map_err(of_store)?;
+                // The same form may have been sent twice at once, and the other one made it.
+                let made = shop.orders.order(shopper, key).await.map_err(of_store)?;
+                if made.is_none_or(|order| order.state == OrderState::Cancelled) {
+                    shop.guests.not_ordered(shopper).await.map_err(of_store)?;
+                }
             }
             let words = conflict_words(visitor.lang, &why);
             let mut shown = cart_page(&shop, &visitor, Some(words)).await?;
@@ -409,7 +414,6 @@ enum Buyer {
     Guest {
         secret: String,
         cart: GuestCart,
-        network: u64,
     },
 }
 
@@ -428,8 +432,8 @@ fn buyer_of(
     let Some(CartOwner::Guest(cart)) = visitor.cart_owner()? else {
         return Err(Problem::new(&INVALID, "the cart is empty: put something into it first"));
     };
-    let network = may_check_out(shop, peer)?;
-    Ok(Buyer::Guest { secret: form.field("guest").to_owned(), cart, network })
+    may_check_out(shop, peer)?;
+    Ok(Buyer::Guest { secret: form.field("guest").to_owned(), cart })
 }
 
 /// Why a cart did not become an order, for its shopper.
