@@ -69,8 +69,9 @@ pub(crate) fn remove(tx: &mut Tx<'_>, shopper: AccountId) -> Result<bool, SqlErr
     Ok(tx.execute("DELETE FROM guests WHERE shopper = ?", params![&id])? == 1)
 }
 
-/// Keeps a guest. What was typed again before there is an order takes the place of what was. `false`
-/// of a guest who has ordered something else, or whose data are being erased: the secret is over.
+/// Keeps a guest. What was typed again before there is an order takes the place of what was.
+/// `false` of a guest who has ordered something else, or whose data are being erased: the secret
+/// is over.
 pub(crate) fn keep(tx: &mut Tx<'_>, now: TimeMs, hash: &[u8; 32], of: &Stored) -> Result<bool, SqlError> {
     let id = of.shopper.to_bytes();
     let text = "SELECT account FROM deletions WHERE account = ?";
