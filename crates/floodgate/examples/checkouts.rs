@@ -88,6 +88,9 @@ impl Options {
     }
 }
 
+/// A transaction, and in which of the databases it was.
+type Recorded = (usize, Transaction);
+
 /// What a checkout takes.
 #[derive(Debug, Clone, Copy)]
 struct Measured {
@@ -147,11 +150,11 @@ fn main() {
 fn measure(
     options: &Options,
     open: &dyn Fn(&str) -> Vec<Sql>,
-    replay: &dyn Fn(&str, &[(usize, Transaction)]),
+    replay: &dyn Fn(&str, &[Recorded]),
     cpu: &dyn Fn() -> f64,
 ) -> Measured {
     let count = options.requests;
-    let recorded: Vec<(usize, Transaction)> = {
+    let recorded: Vec<Recorded> = {
         let (all, recordings): (Vec<Sql>, Vec<Recording>) = open("recorded").iter().map(record).unzip();
         let runtime = Runtime::new().expect("a runtime");
         let shop = runtime.block_on(Shop::open(all));
@@ -438,7 +441,7 @@ impl Posts for Paid {
 }
 
 /// The statements alone, by the driver of SQLite: each transaction is committed by itself.
-fn replay_on_sqlite(dir: &Path, all: &[(usize, Transaction)]) {
+fn replay_on_sqlite(dir: &Path, all: &[Recorded]) {
     let open = |name: &&str| {
         let connection = rusqlite::Connection::open(dir.join(name)).expect("a database");
         connection.pragma_update(None, "synchronous", "FULL").expect("a setting");
@@ -475,7 +478,7 @@ fn replay_on_sqlite(dir: &Path, all: &[(usize, Transaction)]) {
 }
 
 /// The same by the driver of MariaDB.
-fn replay_on_mariadb(urls: &[String], all: &[(usize, Transaction)]) {
+fn replay_on_mariadb(urls: &[String], all: &[Recorded]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut connections = Vec::new();

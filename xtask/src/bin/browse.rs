@@ -11,7 +11,7 @@ mod answers;
 mod clients;
 
 use answers::{ANSWER_BYTES_MAX, body_of};
-use clients::{Outcome, hear, say};
+use clients::{Outcome, cpu_seconds, hear, say};
 use memchr::memmem::Finder;
 use serde_json::json;
 use std::{
@@ -48,7 +48,7 @@ fn work(args: &[String]) -> Outcome<()> {
             return Err(format!("not a command: {line:?}").into());
         };
         let (seconds, rate): (f64, f64) = (seconds.parse()?, per_second.parse()?);
-        let count = (seconds * rate) as usize;
+        let (count, used) = ((seconds * rate) as usize, cpu_seconds());
         let began = Instant::now() + Duration::from_millis(50);
         let due = move |number: usize| began + Duration::from_secs_f64(number as f64 / rate);
         let waited: Result<Vec<Vec<u64>>, String> = scope(|scope| {
@@ -67,7 +67,8 @@ fn work(args: &[String]) -> Outcome<()> {
             said.collect()
         });
         let waited: Vec<u64> = waited?.into_iter().flatten().collect();
-        say(&json!({ "pages": waited.len(), "waited_us": waited }).to_string())?;
+        let used = cpu_seconds() - used;
+        say(&json!({ "pages": waited.len(), "cpu_seconds": used, "waited_us": waited }).to_string())?;
     }
     Ok(())
 }
