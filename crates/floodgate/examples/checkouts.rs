@@ -8,8 +8,9 @@
 //!
 //! A round fills two sets of databases alike. On the first, carts are bought by [`CLIENTS`] at
 //! once, and what is asked of the databases is recorded. On the second, what was recorded is sent
-//! again, a transaction at a time: all but a few must change as many rows as they did. Then the carts are
-//! bought once more, without recording, and measured. No HTTP and no message service takes part.
+//! again, a transaction at a time: all but a few must change as many rows as they did. Then the
+//! carts are bought once more, without recording, and measured. No HTTP and no message service
+//! takes part.
 #![expect(clippy::print_stdout, reason = "a measuring program prints its measurements")]
 
 use contracts::{
