@@ -48,18 +48,17 @@ fn idle_connections_leave_handles_to_the_log_and_to_operators() {
     let (is_over, began) = (AtomicBool::new(false), Instant::now());
     let answers = std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
-            let (mut answers, mut lost) = (Vec::new(), 0);
+            let mut answers = Vec::new();
             while !is_over.load(Relaxed) && began.elapsed() < PATIENCE {
-                // While few are left, idle connections are closed, perhaps as one is used again.
-                match server.try_admin_send("GET", "/sales/launch/stats", "") {
-                    Some(reply) => answers.push(reply.status),
-                    None => lost += 1,
-                }
+                // While few handles are left, idle connections are closed, perhaps as one is used
+                // again: then the request is sent once more, and must be answered.
+                let ask = || server.try_admin_send("GET", "/sales/launch/stats", "");
+                let reply = ask().or_else(ask).expect("an operator is answered");
+                answers.push(reply.status);
                 let (files, sockets) = open_files(&server);
                 assert!(files < HANDLES * 3 / 4, "{files} files are open, {sockets} of them sockets");
                 std::thread::sleep(Duration::from_millis(20));
             }
-            assert!(10 * lost <= answers.len(), "{lost} lost, {} answered", answers.len());
             answers
         });
         let mut granted = 0;
