@@ -21,7 +21,7 @@ use engines::{
 use server::MariaDb;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -232,6 +232,20 @@ fn a_move_that_ends_at_any_moment_is_finished_or_taken_back_and_nothing_is_lost_
     assert!(ends > 50, "{ends} moments");
 }
 
+/// Lets a mover do so many transactions. Returns whether it has ended before.
+fn is_over_within(world: &World, mut slow: Pin<&mut impl Future>, transactions: usize) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..transactions {
+        if slow.as_mut().poll(&mut context).is_ready() {
+            return true;
+        }
+        world.databases.iter().for_each(|of| {
+            let _ = of.run_next(&mut |_| Fate::GoOn);
+        });
+    }
+    false
+}
+
 #[test]
 fn a_mover_that_was_thought_to_be_dead_changes_nothing_any_more() {
     let bucket = Bucket::numbered(5).unwrap();
@@ -242,18 +256,8 @@ fn a_mover_that_was_thought_to_be_dead_changes_nothing_any_more() {
         let before = world.look(0, |tx| contents(tx, bucket));
         let slow = mover(&shards);
         let mut slow = pin!(slow.move_to(bucket, "orders_1"));
-        let (mut context, mut is_over) = (Context::from_waker(Waker::noop()), false);
         // It stops between two transactions, and another one finishes the move.
-        for _ in 0..slow_at {
-            if slow.as_mut().poll(&mut context).is_ready() {
-                is_over = true;
-                break;
-            }
-            world.databases.iter().for_each(|of| {
-                let _ = of.run_next(&mut |_| Fate::GoOn);
-            });
-        }
-        if is_over {
+        if is_over_within(&world, slow.as_mut(), slow_at) {
             break;
         }
         let other = world.open();
@@ -286,17 +290,7 @@ fn a_slow_mover_leaves_no_bucket_without_a_place() {
         let before = world.look(0, |tx| contents(tx, bucket));
         let slow = mover(&shards);
         let mut slow = pin!(slow.move_to(bucket, "orders_1"));
-        let (mut context, mut is_over) = (Context::from_waker(Waker::noop()), false);
-        for _ in 0..slow_at {
-            if slow.as_mut().poll(&mut context).is_ready() {
-                is_over = true;
-                break;
-            }
-            world.databases.iter().for_each(|of| {
-                let _ = of.run_next(&mut |_| Fate::GoOn);
-            });
-        }
-        if is_over {
+        if is_over_within(&world, slow.as_mut(), slow_at) {
             break;
         }
         tries += 1;
