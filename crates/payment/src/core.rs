@@ -39,12 +39,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// Follows what the provider said, of this sum. Returns what is told.
+    /// Follows what the provider said, of this sum. Returns what is told. That a payment succeeded
+    /// is followed once: what is received after that is not its own money.
     pub fn follow(&mut self, said: Said, amount_minor: u64) -> Option<Told> {
         use PaymentState::{Failed, Pending, Refunded, Refunding, Succeeded};
         match (self.state, said) {
-            // A payment that failed may be tried again on the provider's page.
-            (Pending | Failed, Said::Succeeded) => {
+            // A payment that failed may be tried again on the provider's page. One that refunds
+            // were told of, and that one of them failed, waits for this news yet.
+            (Pending | Failed | Refunding, Said::Succeeded) => {
                 (self.state, self.received_minor) = (Succeeded, amount_minor);
                 // The news that all of it went back may have been faster.
                 Some(match self.refunded_minor >= amount_minor && amount_minor > 0 {
@@ -95,9 +97,7 @@ impl Account {
                 None
             }
             // Old news.
-            (Succeeded | Refunding, Said::Succeeded | Said::Failed) | (Refunded | Failed, Said::Failed) => {
-                None
-            }
+            (Succeeded, Said::Succeeded) | (Succeeded | Refunding | Refunded | Failed, Said::Failed) => None,
         }
     }
 
@@ -146,6 +146,21 @@ mod tests {
                 let _ = account.follow(said, ALL);
             }
             assert_eq!(account, Account { refunded_minor: ALL, ..new(Refunded) }, "{order:?}");
+        }
+    }
+
+    /// All went back by hand and failed to reach the shopper, in whatever order it was told that
+    /// more had been received than was asked for.
+    #[test]
+    fn a_refund_that_failed_hides_no_success() {
+        for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0]] {
+            let mut account = new(Pending);
+            for at in order {
+                let said = [Said::Succeeded, Said::Refunded, Said::RefundFailed][at];
+                let _ = account.follow(said, 2 * ALL);
+            }
+            assert!(matches!(account.state, Succeeded | Refunding), "{order:?}: {account:?}");
+            assert_eq!((account.received_minor, account.refunded_minor), (2 * ALL, 0), "{order:?}");
         }
     }
 

@@ -114,6 +114,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "money that moved, by its payment",
         statements: &["CREATE INDEX movements_of_payments ON movements (payment, kind)"],
     },
+    Migration {
+        name: "refunds of money that the provider has under another reference than the payment's",
+        statements: &["ALTER TABLE refund_parts ADD COLUMN reference VARCHAR(100)"],
+    },
 ];
 
 /// The key of the refund that gives all back that is left.
@@ -444,9 +448,9 @@ pub(crate) fn follow(
     match told {
         Some(told) => tell(tx, &payment, at, told, event.refund_key.as_deref())?,
         None if is_second => {
-            let (movement, amount) = (&event.movement, event.amount.amount_minor);
+            let movement = &event.movement;
             tracing::warn!(payment = %payment.id, movement, "payments: one payment was received twice: the second goes back");
-            add_part(tx, (at, at), &payment, (EXTRA, amount), "it was received twice")?;
+            add_part(tx, (at, at), &payment, (EXTRA, event), "it was received twice")?;
         }
         None => {}
     }
@@ -457,10 +461,9 @@ pub(crate) fn follow(
 /// people have given back at the provider is too, but later: they may do so themselves.
 fn refund_failed(tx: &mut Tx<'_>, at: TimeMs, payment: &mut Stored, event: &Event) -> Result<(), SqlError> {
     let was_made = ledger::forget_movement(tx, at, &payment.provider, &event.movement)?;
-    let amount = event.amount.amount_minor;
     if was_made && !event.refund_key.as_ref().is_some_and(|key| key.starts_with(EXTRA)) {
         let mut account = payment.account();
-        let told = account.follow(Said::RefundFailed, amount);
+        let told = account.follow(Said::RefundFailed, event.amount.amount_minor);
         payment.set(account);
         save(tx, payment)?;
         if let Some(told) = told {
@@ -478,7 +481,7 @@ fn refund_failed(tx: &mut Tx<'_>, at: TimeMs, payment: &mut Stored, event: &Even
         None if was_made => {
             tracing::error!(payment = %payment.id, movement = event.movement, "payments: a refund by hand did not reach the shopper: it is asked for again in a day");
             let due_at = at.plus(BY_HAND_AFTER_FAILURE);
-            add_part(tx, (at, due_at), payment, (BY_HAND, amount), "a refund by hand has failed")?;
+            add_part(tx, (at, due_at), payment, (BY_HAND, event), "a refund by hand has failed")?;
         }
         // It was called off before it was made: nothing is owed.
         None => {}
@@ -486,12 +489,13 @@ fn refund_failed(tx: &mut Tx<'_>, at: TimeMs, payment: &mut Stored, event: &Even
     Ok(())
 }
 
-/// Another part that is to go back, under the next key that begins so.
+/// Another part that is to go back, under the next key that begins so: what the provider has told
+/// of, from the money that it was.
 fn add_part(
     tx: &mut Tx<'_>,
     (at, due_at): (TimeMs, TimeMs),
     payment: &Stored,
-    (prefix, amount_minor): (&str, u64),
+    (prefix, of): (&str, &Event),
     reason: &str,
 ) -> Result<(), SqlError> {
     let id = payment.id.to_bytes();
@@ -499,9 +503,9 @@ fn add_part(
     let count = tx.query_first(text, params![&id, &format!("{prefix}%")], |row| row.count(0))?;
     let key = format!("{prefix}{}", count.unwrap_or_default() + 1);
     tx.execute(
-        "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries, wanted_at) \
-         VALUES (?, ?, ?, ?, ?, ?, 0, ?)",
-        params![&id, &key, amount_minor, reason, DUE, due_at.0, at.0],
+        "INSERT INTO refund_parts (payment, refund_key, amount_minor, reason, state, due_at, tries, wanted_at, \
+         reference) VALUES (?, ?, ?, ?, ?, ?, 0, ?, ?)",
+        params![&id, &key, of.amount.amount_minor, reason, DUE, due_at.0, at.0, &of.reference],
     )?;
     Ok(())
 }
@@ -682,7 +686,8 @@ pub(crate) fn due_refunds(
     // now and then: no word may have come of it.
     for (state, wait) in [(DUE, BY_HAND_AFTER_FAILURE), (ASKED, ASKED_AGAIN)] {
         let ahead = wait.0 + AHEAD.0;
-        let text = "SELECT r.payment, r.refund_key, r.amount_minor, r.tries, p.currency, p.reference, \
+        let text = "SELECT r.payment, r.refund_key, r.amount_minor, r.tries, p.currency, \
+                    COALESCE(r.reference, p.reference), \
                     COALESCE(p.received_minor, p.amount_minor), p.refunded_minor \
                     FROM refund_parts r JOIN payments p ON p.id = r.payment \
                     WHERE r.state = ? AND (r.due_at <= ? OR r.due_at > ?) AND p.provider = ? \

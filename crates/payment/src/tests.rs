@@ -349,6 +349,8 @@ async fn a_refund_that_did_not_reach_the_shopper_is_asked_for_again() {
 struct Lists {
     refunds: std::sync::Mutex<Vec<(TimeMs, Event)>>,
     asked: std::sync::Mutex<Vec<(String, u64)>>,
+    /// Of what money that was, in the same order.
+    references: std::sync::Mutex<Vec<String>>,
 }
 
 impl Provider for Lists {
@@ -364,6 +366,7 @@ impl Provider for Lists {
     }
     fn refund(&self, of: crate::provider::RefundAsked) -> contracts::store::Asked<'_, Option<Event>> {
         self.asked.lock().unwrap().push((of.key, of.amount.amount_minor));
+        self.references.lock().unwrap().push(of.reference);
         Box::pin(async { Ok(None) })
     }
     fn read(&self, _: &http::HeaderMap, _: &[u8]) -> Result<Vec<Event>, crate::provider::WebhookError> {
@@ -512,6 +515,19 @@ async fn what_is_received_twice_for_one_payment_goes_back_once_and_is_nothing_of
     till.clock.0.fetch_add(600_000, Relaxed);
     assert_eq!(till.payments.refund_due().await, Ok(1), "it is still owed");
     assert_eq!((till.stands().await, till.told().await), ((PaymentState::Succeeded, 0), told));
+    // From where it came, which may be another thing of the provider's than the payment is.
+    assert_eq!(*lists.references.lock().unwrap(), vec![started.url.clone(); 2]);
+    let other = Event {
+        payment: Some(started.payment),
+        reference: "other-money".to_owned(),
+        ..of_lists(&started, "paid-elsewhere", Said::Succeeded, 1_000, None)
+    };
+    let now = till.clock.now();
+    let follow = till.sql.write(move |tx| store::follow(tx, now, "lists", &other, Source::Webhook));
+    assert_eq!(follow.await.unwrap(), Followed::New);
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    assert_eq!(lists.asked.lock().unwrap()[2], ("extra-2".to_owned(), 1_000));
+    assert_eq!(lists.references.lock().unwrap()[2], "other-money");
     // All of the payment can go back as well.
     assert_eq!(
         till.payments.refund_part(started.payment, "return-1".into(), 1_000, "r".into()).await,

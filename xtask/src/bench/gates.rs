@@ -92,8 +92,9 @@ impl Gates {
         self.dir.0.join(format!("log-{name}"))
     }
 
-    /// A client of so many shoppers, each with a token and an address of its own.
-    pub(super) fn crowd(&self, program: &Path, count: usize) -> Result<Client, Failure> {
+    /// A client of so many shoppers, on these processors, each with a token and an address of its
+    /// own.
+    pub(super) fn crowd(&self, cores: &str, program: &Path, count: usize) -> Result<Client, Failure> {
         let file = self.dir.0.join("tokens");
         let shoppers = count.to_string();
         fs::write(&file, self.floodgate(&["token", "--shopper", "shopper", "--count", &shoppers])?)?;
@@ -108,7 +109,7 @@ impl Gates {
             ("--skip", "0".to_owned()),
             ("--attempts", shoppers),
         ];
-        Client::start(program, &flat(&args))
+        Client::start_on(cores, program, &flat(&args))
     }
 
     /// Waits until the store has so many orders: it looks a few times a second.

@@ -1,7 +1,8 @@
 //! `cargo xtask bench storm`: how long those wait who look at the store's pages while a sale's
 //! launch storms the gate, compared with a quiet hour. The sales with the message service, the gate
-//! and the store are processes of their own, once all on one processor, and once the store on the
-//! other one, as on a machine of its own. The clients of each are on the other processor.
+//! and the store are processes of their own: once all on one processor, with the clients on the
+//! other; and once the store and those who look at it on a processor that nothing of the sale's
+//! runs on, as on a machine of its own.
 
 use super::{
     Options, Programs, Spread, TempDir,
@@ -32,10 +33,32 @@ const PATHS: [&str; 6] =
 const IMPORTED_WITHIN: Duration = Duration::from_secs(60);
 const OPENS_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where the store runs, and its clients.
-const PLACES: [(&str, &str, &str); 2] = [
-    ("all on one processor", SERVER_CORE, CLIENT_CORE),
-    ("the store on a processor of its own", CLIENT_CORE, SERVER_CORE),
+/// On which processors everything runs.
+#[derive(Debug)]
+struct Place {
+    name: &'static str,
+    /// The sales with the message service, and the gate.
+    sale: &'static str,
+    crowd: &'static str,
+    store: &'static str,
+    browser: &'static str,
+}
+
+const PLACES: [Place; 2] = [
+    Place {
+        name: "all servers on one processor",
+        sale: SERVER_CORE,
+        crowd: CLIENT_CORE,
+        store: SERVER_CORE,
+        browser: CLIENT_CORE,
+    },
+    Place {
+        name: "the store on a processor of its own",
+        sale: SERVER_CORE,
+        crowd: SERVER_CORE,
+        store: CLIENT_CORE,
+        browser: CLIENT_CORE,
+    },
 ];
 
 /// One round.
@@ -63,8 +86,8 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     for round in 0..options.runs {
         for turn in 0..PLACES.len() {
             let at = (round + turn) % PLACES.len();
-            let one = storm(&programs, PLACES[at], seconds)?;
-            eprintln!("{}/{} {}: {one:?}", round + 1, options.runs, PLACES[at].0);
+            let one = storm(&programs, &PLACES[at], seconds)?;
+            eprintln!("{}/{} {}: {one:?}", round + 1, options.runs, PLACES[at].name);
             rounds[at].push(one);
         }
     }
@@ -73,11 +96,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// Starts everything afresh, and measures the pages first quiet and then in the storm.
-fn storm(
-    programs: &Programs,
-    (name, store_core, browser_core): (&str, &str, &str),
-    seconds: u64,
-) -> Result<Round, Failure> {
+fn storm(programs: &Programs, place: &Place, seconds: u64) -> Result<Round, Failure> {
     let dir = TempDir::new("storm")?;
     let store = servers::free_address()?;
     let settings = format!(
@@ -86,19 +105,19 @@ fn storm(
     );
     let within = dir.0.join("gates");
     fill(&programs.floodgate, &within, &settings)?;
-    let gates = Gates::start(&programs.floodgate, within, SERVER_CORE, 1, STOCK, &settings)?;
-    let shop = gates.start_store(store_core)?;
+    let gates = Gates::start(&programs.floodgate, within, place.sale, 1, STOCK, &settings)?;
+    let shop = gates.start_store(place.store)?;
     servers::wait_for("the store", store, &gates.log("store"))?;
     wait_for_pages(store)?;
     let paths = PATHS.map(str::to_owned);
     let args = [&[store.to_string()][..], &paths].concat();
-    let mut browser = Client::start_on(browser_core, &programs.browse, &args)?;
+    let mut browser = Client::start_on(place.browser, &programs.browse, &args)?;
     browser.hear()?;
     // Once unmeasured: caches are filled.
     look(&mut browser, 2)?;
     shop.wait_until_quiet(QUIET_FOR)?;
     let quiet = look(&mut browser, seconds)?;
-    let mut crowd = gates.crowd(&programs.crowd, SHOPPERS)?;
+    let mut crowd = gates.crowd(place.crowd, &programs.crowd, SHOPPERS)?;
     crowd.tell(&format!("buy {seconds}"))?;
     browser.tell(&format!("browse {seconds} {PAGES_PER_SECOND}"))?;
     let began = Instant::now();
@@ -108,8 +127,8 @@ fn storm(
     let of = |outcome: &str| bought["outcomes"][outcome].as_u64().unwrap_or_default();
     if of("granted") != STOCK || of("granted") + of("sold_out") != SHOPPERS as u64 {
         return Err(Failure(format!(
-            "{name}: the sale was not sold as it should be: {}",
-            bought["outcomes"]
+            "{}: the sale was not sold as it should be: {}",
+            place.name, bought["outcomes"]
         )));
     }
     let ended = Instant::now();
@@ -185,7 +204,7 @@ fn report(options: &Options, rounds: &[Vec<Round>; 2]) {
             .map(|at| {
                 let figures = columns.iter().map(|(name, of)| ((*name).to_owned(), spread(at, *of).json()));
                 json!({
-                    "place": PLACES[at].0, "figures": figures.collect::<serde_json::Map<_, _>>(),
+                    "place": PLACES[at].name, "figures": figures.collect::<serde_json::Map<_, _>>(),
                     "reach": REACH, "reached": reached(at),
                 })
             })
@@ -203,9 +222,9 @@ fn report(options: &Options, rounds: &[Vec<Round>; 2]) {
     );
     let heads: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
     println!("| | {} | |\n|---|{}---|", heads.join(" | "), "---|".repeat(columns.len()));
-    for (at, (place, ..)) in PLACES.iter().enumerate() {
+    for (at, Place { name, .. }) in PLACES.iter().enumerate() {
         let figures: Vec<String> = columns.iter().map(|(_, of)| spread(at, *of).text(2)).collect();
         let verdict = if reached(at) { "reached" } else { "**not reached**" };
-        println!("| {place} | {} | {verdict} |", figures.join(" | "));
+        println!("| {name} | {} | {verdict} |", figures.join(" | "));
     }
 }
