@@ -25,7 +25,7 @@ const READ_MAX: usize = 20;
 /// How often it is looked for deletions, if nothing tells of one.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a context may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The first pause before the contexts are asked again, and the longest one.
 const PAUSE_MIN: DurationMs = DurationMs(2_000);
 const PAUSE_MAX: DurationMs = DurationMs(600_000);

@@ -22,8 +22,13 @@ pub(crate) const TABLES: &[&str] = &[
     "CREATE INDEX guest_links_by_end ON guest_links (ends_at)",
 ];
 
+pub(crate) const INDEX_OF_LETTERS: &str = "CREATE INDEX guests_by_letter_time ON guests (letter_at, made_at)";
+
 /// How long a letter's link is good: longer than a parcel may come back.
 const LINK_FOR: DurationMs = DurationMs(180 * 86_400_000);
+/// Checkouts that were cut off and are looked at in one go.
+const CUT_OFF_MAX: usize = 50;
+
 /// A guest in the table.
 pub(crate) struct Stored {
     pub(crate) shopper: AccountId,
@@ -89,8 +94,17 @@ pub(crate) fn keep(tx: &mut Tx<'_>, now: TimeMs, hash: &[u8; 32], of: &Stored) -
     if letter_at.is_some() || known != *hash {
         return Ok(known == *hash && email == of.email && order == of.order.to_bytes());
     }
-    let text = "UPDATE guests SET email = ?, language = ?, order_id = ? WHERE shopper = ?";
-    tx.execute(text, params![&of.email, of.language.as_str(), &of.order.to_bytes(), &id]).map(|_| true)
+    let text = "UPDATE guests SET email = ?, language = ?, order_id = ?, made_at = ? WHERE shopper = ?";
+    let order = of.order.to_bytes();
+    let row = params![&of.email, of.language.as_str(), &order, now.0, &id];
+    tx.execute(text, row).map(|_| true)
+}
+
+/// Guests whose checkout began before this time and was cut off: neither did its order's letter get
+/// written, nor was it refused.
+pub(crate) fn cut_off(tx: &mut Tx<'_>, before: TimeMs) -> Result<Vec<AccountId>, SqlError> {
+    let text = "SELECT shopper FROM guests WHERE letter_at IS NULL AND made_at < ? ORDER BY made_at LIMIT ?";
+    tx.query(text, params![before.0, CUT_OFF_MAX], |row| Ok(AccountId::from_bytes(row.array(0)?)))
 }
 
 fn insert(tx: &mut Tx<'_>, now: TimeMs, hash: &[u8; 32], of: &Stored) -> Result<bool, SqlError> {

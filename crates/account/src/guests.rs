@@ -4,7 +4,8 @@
 //! the order over. It has the guest's number as its own, so that nothing of the order changes.
 
 use crate::{
-    deletion, email, guest_rows,
+    deletion::{self, ANSWER_MAX},
+    email, guest_rows,
     service::{SESSION_FOR, Service, hash_of, key, name_of, of_sql, random, secret_of, signed_in},
     store,
 };
@@ -16,7 +17,15 @@ use engines::{
     params,
     sql::{SqlError, Tx},
 };
-use units::TimeMs;
+use std::{sync::Arc, time::Duration};
+use units::{DurationMs, TimeMs};
+use web::warning::Warning;
+
+/// How long after a contact was kept its order, and the letter about that, are written at the
+/// latest, unless the checkout was cut off.
+const CHECKOUT_MAX: DurationMs = DurationMs(3_600_000);
+/// How often it is looked for checkouts that were.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Bytes of a secret that say when it was made.
 const TIME_BYTES: usize = 6;
@@ -104,6 +113,49 @@ impl Service {
         Ok(())
     }
 
+    async fn not_ordered_one(&self, shopper: AccountId) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let written = self.sql.write(move |tx| not_ordered(tx, now, shopper)).await;
+        written.map_err(|error| of_sql(&error))
+    }
+
+    pub(crate) async fn look_after_guests(self: Arc<Self>) {
+        let mut warning = Warning::default();
+        loop {
+            if let Err(error) = self.settle_cut_off().await
+                && let Some(count) = warning.due()
+            {
+                tracing::warn!(%error, count, "checkouts of guests that were cut off cannot be settled now");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Settles checkouts that were cut off: who has an order that is open is written to about it,
+    /// and who has none is forgotten.
+    pub(crate) async fn settle_cut_off(&self) -> Result<(), StoreError> {
+        let before = TimeMs(self.clock.now().0.saturating_sub(CHECKOUT_MAX.0));
+        let found = self.sql.read(move |tx| guest_rows::cut_off(tx, before)).await;
+        for shopper in found.map_err(|error| of_sql(&error))? {
+            match self.has_open_order(shopper).await? {
+                true => self.ordered_one(shopper).await?,
+                false => self.not_ordered_one(shopper).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn has_open_order(&self, shopper: AccountId) -> Result<bool, StoreError> {
+        for context in &self.holds {
+            let asked = tokio::time::timeout(ANSWER_MAX, context.in_the_way(shopper)).await;
+            let away = |_| StoreError::Unavailable("a context does not answer".into());
+            if asked.map_err(away)??.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     async fn guest_one(&self, text: String) -> Result<Option<Guest>, StoreError> {
         let Some(secret) = secret_of(&text) else { return Ok(None) };
         let (now, hash) = (self.clock.now(), hash_of(&secret));
@@ -177,11 +229,7 @@ impl Guests for Service {
     }
 
     fn not_ordered(&self, shopper: AccountId) -> Asked<'_, ()> {
-        Box::pin(async move {
-            let now = self.clock.now();
-            let written = self.sql.write(move |tx| not_ordered(tx, now, shopper)).await;
-            written.map_err(|error| of_sql(&error))
-        })
+        Box::pin(self.not_ordered_one(shopper))
     }
 
     fn guest(&self, secret: String) -> Asked<'_, Option<Guest>> {

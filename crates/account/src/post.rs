@@ -47,11 +47,12 @@ impl From<SqlError> for NotSent {
 }
 
 impl Service {
-    /// Sends letters and finishes deletions for as long as the set is there.
+    /// Sends letters, finishes deletions and looks after guests, for as long as the set is there.
     pub fn start(self: &Arc<Self>) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         loops.spawn(Arc::clone(self).send_letters());
         loops.spawn(Arc::clone(self).finish_deletions());
+        loops.spawn(Arc::clone(self).look_after_guests());
         loops
     }
 

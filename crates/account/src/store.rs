@@ -12,7 +12,10 @@ use units::TimeMs;
 const SESSIONS_MAX: usize = 20;
 
 pub(crate) const MIGRATIONS: &[Migration] =
-    &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED, GUESTS];
+    &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED, GUESTS, CUT_OFF];
+
+const CUT_OFF: Migration =
+    Migration { name: "guests whose checkout was cut off", statements: &[guest_rows::INDEX_OF_LETTERS] };
 
 const GUESTS: Migration = Migration { name: "guests", statements: guest_rows::TABLES };
 

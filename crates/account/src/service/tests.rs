@@ -1,7 +1,7 @@
 //! Accounts over a database and a directory of letters.
 
 use super::*;
-use contracts::store::{InTheWay, Language};
+use contracts::store::{Guests, InTheWay, Language, NewGuest, OrderId};
 use engines::{
     clock::SteadyClock,
     mail::{Sender, files::Files},
@@ -402,6 +402,58 @@ async fn an_account_is_deleted_everywhere_whatever_stops_in_between() {
     assert_eq!((first.len(), second.len()), (3, 2));
     assert!(first.iter().chain(&second).all(|account| *account == ann_is.account));
     assert!(accounts.session(again.session).await.unwrap().is_some(), "the new account has its own");
+}
+
+#[tokio::test]
+async fn a_guest_whose_checkout_was_cut_off_is_written_to_or_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let orders = Arc::new(Holder::default());
+    let accounts = open_with(&dir, vec![Arc::clone(&orders) as _]).await;
+    let order: OrderId = "01kb8y3n6t8ptejtn3zj8d1q2v".parse().unwrap();
+    let kept = async || {
+        let (secret, shopper) = accounts.new_secret().unwrap();
+        let new = NewGuest {
+            secret: secret.clone(),
+            email: "ann@example.com".into(),
+            order,
+            language: Language::En,
+        };
+        assert_eq!(accounts.keep(new).await, Ok(shopper));
+        secret
+    };
+    let an_hour_ago = async || {
+        let before = accounts.clock.now().0 - 3_600_001;
+        let text = "UPDATE guests SET made_at = ? WHERE letter_at IS NULL";
+        let set = accounts.sql.write(move |tx| tx.execute(text, engines::params![before])).await;
+        set.map(|_: u64| ()).map_err(|error: SqlError| error).unwrap();
+    };
+    let letters = async || {
+        let text = "SELECT email FROM letters LIMIT 10";
+        let found: Result<Vec<String>, SqlError> =
+            accounts.sql.read(|tx| tx.query(text, &[], |row| row.text(0))).await;
+        found.unwrap().len()
+    };
+    // One that may still be under way.
+    let secret = kept().await;
+    accounts.settle_cut_off().await.unwrap();
+    assert!(accounts.guest(secret.clone()).await.unwrap().is_some());
+    assert_eq!((unfinished(&accounts).await, letters().await), (0, 0));
+    // One that has made an order; once.
+    *orders.open.lock().unwrap() = Some(InTheWay::Order(order));
+    an_hour_ago().await;
+    for _ in 0..2 {
+        accounts.settle_cut_off().await.unwrap();
+        assert!(accounts.guest(secret.clone()).await.unwrap().is_some());
+        assert_eq!((unfinished(&accounts).await, letters().await), (0, 1));
+    }
+    // One that has made none.
+    *orders.open.lock().unwrap() = None;
+    let other = kept().await;
+    an_hour_ago().await;
+    accounts.settle_cut_off().await.unwrap();
+    assert!(accounts.guest(other).await.unwrap().is_none());
+    assert!(accounts.guest(secret).await.unwrap().is_some());
+    assert_eq!((unfinished(&accounts).await, letters().await), (1, 1));
 }
 
 #[tokio::test]
