@@ -52,7 +52,7 @@ impl Service {
     pub(crate) async fn reset_link_is_good_one(&self, link: &str) -> Result<bool, StoreError> {
         let Some(secret) = secret_of(link) else { return Ok(false) };
         let (now, hash) = (self.clock.now(), hash_of(&secret));
-        let found = self.sql.read(move |tx| links::account_of(tx, now, &hash)).await;
+        let found = self.sql.find(move |tx| links::account_of(tx, now, &hash)).await;
         found.map(|account| account.is_some()).map_err(|error| of_sql(&error))
     }
 

@@ -202,7 +202,7 @@ impl Service {
     }
 
     async fn sweep_pictures_once(&self, now: TimeMs) -> Result<usize, SqlError> {
-        if !self.sql.read(picture_rows::are_uses_noted).await? {
+        if !self.sql.primary().read(picture_rows::are_uses_noted).await? {
             let mut after = Some(String::new());
             while let Some(last) = after {
                 after = self.change(Vec::new(), move |tx| picture_rows::note_old(tx, &last)).await?;

@@ -406,7 +406,7 @@ impl Service {
     pub(crate) async fn sweep_shard(&self, number: usize) -> Result<bool, OrderError> {
         let (shard, now) = (&self.needs.shards.all()[number], self.needs.clock.now());
         let before = TimeMs(now.0.saturating_sub(GRACE.0));
-        let late = shard.sql.read(move |tx| store::unpaid_since(tx, before, SWEPT_MAX)).await?;
+        let late = shard.sql.primary().read(move |tx| store::unpaid_since(tx, before, SWEPT_MAX)).await?;
         let count = late.len();
         if count > 0 {
             shard
@@ -426,7 +426,7 @@ impl Service {
             self.wake();
         }
         let old = TimeMs(now.0.saturating_sub(CART_KEPT_FOR.0));
-        let forgotten = shard.sql.read(move |tx| cart_rows::any_before(tx, old)).await?;
+        let forgotten = shard.sql.primary().read(move |tx| cart_rows::any_before(tx, old)).await?;
         let forgotten = match forgotten {
             true => shard.sql.write(move |tx| cart_rows::forget(tx, old, SWEPT_MAX)).await?,
             false => 0,
