@@ -96,8 +96,8 @@ impl Cached {
         Ok(Self { kept, sql, identity, followed_to: AtomicU64::new(number), is_shared })
     }
 
-    /// Where what is kept is loaded from. What another process has changed is forgotten in what is
-    /// shared before a replica needs to have the change: an older product would be kept anew.
+    /// Where what is kept is loaded from. What another process has changed is forgotten in the
+    /// Redis before a replica needs to have the change: an older product would be kept there.
     pub(crate) fn loads_from(&self) -> Sql {
         if self.is_shared { self.sql.primary() } else { self.sql.clone() }
     }
@@ -190,8 +190,8 @@ impl Cached {
     /// Returns whether there may be more.
     async fn follow_some(&self) -> Result<bool, SqlError> {
         let from = self.followed_to.load(SeqCst);
-        // Numbers do not go back, as those of replicas might; and what is read afterwards, by any of
-        // them, has these changes.
+        // Numbers do not go back, as those of replicas might; and what is read afterwards, on any
+        // of them, has these changes.
         let sql = self.sql.primary();
         let read = sql.read(move |tx| {
             let State { number, forgotten_to } = changes::state(tx)?;

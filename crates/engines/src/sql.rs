@@ -9,9 +9,9 @@
 //! `MEDIUMTEXT` and `MEDIUMBLOB`. `{serial}` is the type of a number that the database counts up.
 //! Texts are compared byte for byte. Every engine passes [`conformance`].
 //!
-//! A database may have replicas, which answer reads. A read sees all that this process was told to be
-//! written before it began, whoever answers it. What another process has written it sees a second later
-//! at the latest, or at once if it is asked of [`Sql::primary`].
+//! A database may have replicas, which answer reads. A read sees all that this process was told to
+//! be written before it began, whichever server answers it. What another process has written it
+//! sees a second later at the latest, or at once if it is asked of [`Sql::primary`].
 
 use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
@@ -420,7 +420,7 @@ pub(crate) trait Engine: Send + Sync {
     }
 }
 
-/// Who has answered the reads of a database with replicas since it was opened.
+/// Which servers have answered the reads of a database with replicas since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reads {
     /// Reads that replicas answered.
@@ -466,7 +466,7 @@ impl Sql {
         self.engine.catch_up();
     }
 
-    /// Who has answered reads, if there are replicas.
+    /// Which servers have answered reads, if there are replicas.
     pub fn reads(&self) -> Option<Reads> {
         self.engine.reads()
     }

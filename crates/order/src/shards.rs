@@ -303,8 +303,8 @@ impl Shards {
             if seen.is_each_once() {
                 return Ok(answers);
             }
-            // One went from a database that was read to one that was not, or the other way round, or
-            // has done so for one replica and not yet for another.
+            // One went from a database that was read to one that was not, or the other way round,
+            // or has done so for one replica and not yet for another.
             of = Of::Primary;
             let missing = seen.a_missing();
             waits.pause(self, missing).await?;
@@ -312,7 +312,7 @@ impl Shards {
     }
 }
 
-/// Who answers a read.
+/// Which servers may answer a read.
 #[derive(Debug, Clone, Copy)]
 enum Of {
     Any,

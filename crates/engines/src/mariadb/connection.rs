@@ -1,4 +1,5 @@
-//! A connection to a server, and a transaction on it. It does not know for what it is one of several.
+//! A connection to a server, and a transaction on it. It does not know which of several servers it
+//! is for.
 
 use super::position::{Gtids, Position};
 use crate::sql::{Cell, Cells, Job, Param, Row, SqlError, Statements, Tx, Verdict};
@@ -100,7 +101,8 @@ impl Server {
                 current.plain("ROLLBACK")?;
                 return Err(error);
             }
-            // Whatever the function made of it: the connection is gone, and the transaction with it.
+            // Whatever the function made of it: the connection is gone, and with it the
+            // transaction.
             Some(error @ SqlError::Shortage(_)) => return Err(error),
             _ => {}
         }

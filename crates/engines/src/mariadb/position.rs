@@ -1,8 +1,8 @@
 //! How far the primary has committed, as far as this process knows, so that a replica that has come
 //! so far is known to have what the process wrote. It asks no server.
 //!
-//! A GTID names a transaction in the servers' logs: `domain-server-number`. Numbers of a domain only
-//! grow, also when another server becomes the primary, whose number then stands in the middle.
+//! A GTID names a transaction in the servers' logs: `domain-server-number`. Numbers of a domain
+//! only grow, also when another server becomes the primary, which then stands in the middle.
 //! <https://mariadb.com/kb/en/gtid/>
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
 /// replica whose copying has stopped would go on answering without what they wrote.
 pub(super) const FRESH_FOR: Duration = Duration::from_secs(1);
 /// How long a mark is not written again after it could not be.
-const MARK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const MARK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// A mark that is older may have been removed, so that a replica without it is no sign.
 const MARK_OLD_AFTER: Duration = Duration::from_secs(86_400);
 /// Domains of one server. A position with more is not one that this program can wait for.
@@ -130,8 +130,8 @@ impl Position {
         Question { at: Instant::now(), doubts: self.lock().doubts }
     }
 
-    /// The primary has answered. What it has committed by then is in the answer: a transaction is in
-    /// the log before others can see it.
+    /// The primary has answered. What it has committed by then is in the answer: a transaction is
+    /// in the log before others can see it.
     pub(super) fn note(&self, question: Question, gtids: &Gtids) {
         let mut noted = self.lock();
         noted.gtids.raise(gtids);

@@ -135,8 +135,11 @@ impl Replicas {
                     Ok(()) => return None,
                     Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => job = back?,
                 },
-                // Its queue is empty: nothing is given to one that is left alone.
-                Choice::Probe => drop(replica.asked.try_send(None)),
+                Choice::Probe => {
+                    if replica.asked.try_send(None).is_err() {
+                        replica.health.note_unprobed();
+                    }
+                }
                 Choice::Leave => {}
             }
         }
@@ -228,6 +231,11 @@ impl Health {
         }
     }
 
+    /// It was not looked at.
+    fn note_unprobed(&self) {
+        self.lock().is_probed = false;
+    }
+
     /// It can answer.
     fn note_well(&self, now: Instant) {
         let mut state = self.lock();
@@ -299,9 +307,9 @@ impl Worker {
             && let Some(wanted) = self.position.wanted(Instant::now())
         {
             match self.read(&mut *job, &wanted) {
-                Ok(done) => {
+                Ok(()) => {
                     self.counts.by_replicas.fetch_add(1, Relaxed);
-                    return job.end(done, true);
+                    return job.end(Ok(()), true);
                 }
                 Err(why) => {
                     let count = if why == Unused::Late { &self.counts.late } else { &self.counts.failed };
@@ -315,27 +323,21 @@ impl Worker {
         }
     }
 
-    fn read(&mut self, job: &mut dyn Job, wanted: &Wanted) -> Result<Result<(), SqlError>, Unused> {
+    fn read(&mut self, job: &mut dyn Job, wanted: &Wanted) -> Result<(), Unused> {
         match self.begin(wanted) {
             Some(Err(Unused::Failed(error))) if error != no_answer() => self.begin_anew(wanted)?,
             Some(begun) => begun?,
             None => self.begin_anew(wanted)?,
         }
         let Some(following) = &mut self.connection else { return Err(Unused::Late) };
-        match self.server.read(&mut following.open, job) {
-            Ok(()) => Ok(Ok(())),
-            Err(error) => {
-                self.connection = None;
-                Err(Unused::Failed(error))
-            }
-        }
+        self.server.read(&mut following.open, job).map_err(Unused::Failed)
     }
 
     /// Finds out whether the replica can be used. No read waits for it.
     fn probe(&mut self) {
         let now = Instant::now();
         let Some(wanted) = self.position.wanted(now) else {
-            return self.health.lock().is_probed = false;
+            return self.health.note_unprobed();
         };
         match self.follow(&wanted, (CONNECT_MAX, PROBE_WAIT_MAX)) {
             Ok(()) => self.health.note_well(Instant::now()),
@@ -350,7 +352,7 @@ impl Worker {
         self.health.note_unused(why, Instant::now());
     }
 
-    /// Makes a connection, unless there is one, and looks whether the server follows the primary.
+    /// Makes a connection, and looks whether the server follows the primary.
     fn follow(&mut self, wanted: &Wanted, (connect, wait): (Duration, Duration)) -> Result<(), Unused> {
         self.connection = None;
         let mut open = self.server.connect(connect).map_err(Unused::Failed)?;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::{collections::BTreeSet, fmt, fs, io, path::Path};
 use web::metrics::{Metric, Registry};
 
-/// Files of a database: of SQLite three connections, each with up to three; of a server eight, and of
-/// each of its replicas.
+/// Files of a database: of SQLite three connections, each with up to three; of a server eight, and
+/// of each of its replicas.
 const FILES_OF_DATABASE: usize = 8;
 /// The most replicas of one server: each has eight connections for each database.
 const REPLICAS_MAX: usize = 4;
@@ -151,7 +151,7 @@ impl Databases {
         })
     }
 
-    /// All of them, to be asked who has answered their reads.
+    /// All of them, to be asked which servers have answered their reads.
     pub(super) fn all(&self) -> Vec<(String, Sql)> {
         let beside = [
             ("accounts", &self.accounts),
@@ -171,7 +171,7 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     engines::embedded::disk::make_dir_durable(dir)
 }
 
-/// Who has answered the reads of those databases that have replicas, for monitoring.
+/// Which servers have answered the reads of databases that have replicas, for monitoring.
 pub(super) fn metrics(databases: &[(String, Sql)], into: &mut Registry) {
     let all: Vec<(&str, Reads)> =
         databases.iter().filter_map(|(name, sql)| Some((&**name, sql.reads()?))).collect();

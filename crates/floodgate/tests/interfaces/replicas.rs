@@ -1,5 +1,5 @@
-//! The store on a MariaDB with replicas that answer its reads: shoppers see what they did, also while
-//! the replica of one stands still and that of the other is away.
+//! The store on a MariaDB with replicas that answer its reads: shoppers see what they did, also
+//! while one replica stands still and the other is away.
 
 use crate::{
     carts::{add, check_out, from_the_cart_to_the_refund, register},

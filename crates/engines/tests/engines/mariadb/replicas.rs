@@ -1,5 +1,5 @@
 //! Replicas that are late, away, frozen, or of another server: each reader reads what was written,
-//! whoever answers.
+//! whichever server answers.
 
 use super::{LEDGER, numbers, runtime, server::MariaDb};
 use engines::{
@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::sleep,
+    thread::{scope, sleep},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,9 @@ fn open(primary: &MariaDb, name: &str, replicas: &[&MariaDb]) -> Sql {
 fn try_open(primary: &MariaDb, name: &str, replicas: &[&MariaDb]) -> Result<Sql, SqlError> {
     let urls: Vec<String> = replicas.iter().map(|replica| replica.server_url()).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
-    mariadb::open_or_make(&primary.url("x"), name, &urls)
+    // It may be asked for within a runtime, where nothing may wait.
+    let open = || mariadb::open_or_make(&primary.url("x"), name, &urls);
+    scope(|threads| threads.spawn(open).join().unwrap())
 }
 
 fn reads(sql: &Sql) -> Reads {
@@ -308,5 +310,6 @@ fn each_writer_reads_what_it_has_written_whatever_becomes_of_the_replicas() {
     let written: u64 = writers.into_iter().map(|of| runtime.block_on(of).unwrap()).sum();
     let all = reads(&sql);
     println!("{written} rows, each read back at once: {all:?}");
-    assert!(all.by_replicas > written / 10, "{all:?}");
+    assert!(all.by_replicas > 100 && all.late > 0 && all.failed > 0, "{all:?}");
+    runtime.block_on(until_a_replica_answers(&sql));
 }
