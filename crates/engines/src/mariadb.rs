@@ -31,7 +31,7 @@ mod replicas;
 /// Transactions that may wait.
 const QUEUE_MAX: usize = 1024;
 /// Threads, each with a connection, of the primary and of each replica.
-pub const CONNECTIONS: usize = 8;
+const CONNECTIONS: usize = 8;
 /// How often a transaction is run that others are in the way of, and the longest pause before.
 const TRIES_MAX: u32 = 20;
 const PAUSE_MAX: Duration = Duration::from_millis(100);

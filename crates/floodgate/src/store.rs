@@ -6,10 +6,10 @@ use contracts::{Actor, TopicId, store::ShippingMethod};
 use databases::{Databases, DatabasesUrl, ReplicaUrl};
 use engines::{chance::SystemChance, clock::Clock, sql::Sql};
 use ports::{Follows, Ports, Tells};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
-    fmt, fs, io,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
@@ -709,7 +709,7 @@ fn by_store(reason: &str) -> Actor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     #[test]
     fn secrets_of_stripe_are_read_from_files_that_only_their_owner_can_read() {

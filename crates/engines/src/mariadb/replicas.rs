@@ -255,8 +255,15 @@ impl Health {
         if state.in_use_since.is_none() && state.until > now {
             return;
         }
-        let was_well = state.in_use_since.take().is_some_and(|since| since + FORGIVEN_AFTER < now);
-        state.failures = if was_well { 0 } else { state.failures.saturating_add(1) };
+        // A read may wait in vain once, by chance. It is left alone for longer if it is still so late
+        // when it is looked at again.
+        let in_use_since = state.in_use_since.take();
+        if in_use_since.is_some_and(|since| since + FORGIVEN_AFTER < now) {
+            state.failures = 0;
+        }
+        if in_use_since.is_none() || why != Unused::Late {
+            state.failures = state.failures.saturating_add(1);
+        }
         let longest = match why {
             Unused::Unfit(_) => REST_MAX,
             _ => REST_MAX.min(REST_MIN.saturating_mul(1 << state.failures.min(10))),

@@ -2,7 +2,7 @@
 //! while one replica stands still and the other is away.
 
 use crate::{
-    carts::{add, check_out, from_the_cart_to_the_refund, register},
+    carts::{add, check_out, from_the_cart_to_the_refund},
     harness::{Server, Setup, mariadb::MariaDb, poll},
     store::Shopper,
 };
@@ -42,9 +42,8 @@ fn a_shop_with_replicas_shows_each_shopper_what_was_done_whatever_becomes_of_the
     first.execute("STOP SLAVE SQL_THREAD");
     second.kill();
     let before = total((&server, &key), "floodgate_store_primary_reads_total");
-    let mut bob = Shopper::stranger(&server);
+    let mut bob = Shopper::new(&server, "Bob");
     add(&mut bob, "1");
-    let bob = register(bob);
     assert!(bob.get("/cart").body.contains("<span class=\"badge\">1<"));
     let order = check_out(&bob).header("location").to_owned();
     assert!(order.starts_with("/orders/"), "{order}");

@@ -310,6 +310,6 @@ fn each_writer_reads_what_it_has_written_whatever_becomes_of_the_replicas() {
     let written: u64 = writers.into_iter().map(|of| runtime.block_on(of).unwrap()).sum();
     let all = reads(&sql);
     println!("{written} rows, each read back at once: {all:?}");
-    assert!(all.by_replicas > 100 && all.late > 0 && all.failed > 0, "{all:?}");
+    assert!(all.by_replicas > 500 && all.late + all.failed > 1, "{all:?}");
     runtime.block_on(until_a_replica_answers(&sql));
 }
