@@ -138,7 +138,10 @@ impl Databases {
         let at = |name: &str| match url.prefix() {
             Some(prefix) => url.open(&format!("{prefix}_{name}"), replicas).map_err(|error| NotOpen {
                 passes: error.passes(),
-                why: if replicas.is_empty() { error.to_string() } else { format!("store.replicas: {error}") },
+                why: match error {
+                    SqlError::Setup(_) => format!("store.replicas: {error}"),
+                    error => error.to_string(),
+                },
             }),
             None => sqlite::open(&dir.join(format!("{name}.db"))).map_err(NotOpen::from),
         };

@@ -89,12 +89,14 @@ pub(super) fn databases(config: &super::Config, dir: &Path) -> Result<Vec<(Strin
             Some(database) => url.open(&database, replicas),
             None => sqlite::open(&dir.join(format!("{}.db", name.replace('_', "-")))),
         };
-        let key = match own {
-            Some(_) => format!("store.orders: {name}"),
-            None if replicas.is_empty() => name.to_owned(),
-            None => format!("store.replicas: {name}"),
+        let named = |error: SqlError| {
+            let of = match (&error, own) {
+                (SqlError::Setup(_), None) => "store.replicas: ",
+                (SqlError::Setup(_), Some(_)) => "store.orders: ",
+                _ => "",
+            };
+            NotOpen { passes: error.passes(), why: format!("{of}{name}: {error}") }
         };
-        let named = |error: SqlError| NotOpen { passes: error.passes(), why: format!("{key}: {error}") };
         Ok((name.to_owned(), opened.map_err(named)?))
     };
     match config.orders.is_empty() {
