@@ -611,9 +611,10 @@ impl Service {
         looked.await.map_err(|Refused(line, error)| ImportError { line, stored: 0, why: of_put(error) })
     }
 
-    /// A product, also one that is not published.
+    /// A product, also one that is not published. Who changes it writes the rest of it back, so
+    /// replicas do not answer.
     pub async fn find(&self, slug: ProductSlug) -> Result<Option<Product>, StoreError> {
-        self.sql.read(move |tx| store::find(tx, &slug)).await.map_err(|error| of_sql(&error))
+        self.sql.primary().read(move |tx| store::find(tx, &slug)).await.map_err(|error| of_sql(&error))
     }
 }
 

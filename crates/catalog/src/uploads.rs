@@ -236,7 +236,7 @@ impl Service {
         if let Some(served) = looked.value {
             return Ok(Some(served));
         }
-        let read = self.sql.read(move |tx| picture_rows::find(tx, &name)).await;
+        let read = self.sql.find(move |tx| picture_rows::find(tx, &name)).await;
         let found = read.map_err(|error| of_sql(&error))?;
         let served = found.map(|(media_type, bytes)| Served { media_type, bytes: bytes.into() });
         if let Some(served) = &served {

