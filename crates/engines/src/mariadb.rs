@@ -32,6 +32,9 @@ mod replicas;
 const QUEUE_MAX: usize = 1024;
 /// Threads, each with a connection, of the primary and of each replica.
 const CONNECTIONS: usize = 8;
+/// Reads that may wait for a replica. With more the primary answers: a replica that is a little late
+/// for each of them would be slower than none.
+const REPLICA_QUEUE_MAX: usize = 2 * CONNECTIONS;
 /// How often a transaction is run that others are in the way of, and the longest pause before.
 const TRIES_MAX: u32 = 20;
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -39,6 +42,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 const PREPARED_MAX: usize = 128;
 /// Rows of the table of marks that are older are of no process any more, or written again.
 const MARKS_KEPT_SECONDS: u64 = 7 * 86_400;
+/// How long a transaction waits until a mark is written.
+const MARK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Opens the database of a URL such as `mysql://user:password@host:3306/name`. Nothing is asked of
 /// the server yet: while it is away, transactions are refused as a shortage.
@@ -59,7 +64,7 @@ pub fn open_or_make(url: &str, name: &str, replicas: &[&str]) -> Result<Sql, Sql
     let read = |url: &str| Opts::from_url(url).map_err(|_| unreadable());
     let (opts, has_replicas) = (read(url)?, !replicas.is_empty());
     let replicas = replicas.iter().map(|url| {
-        let opts = read(url)?;
+        let opts = Opts::from_url(url).map_err(|_| unreadable_replica())?;
         let place = format!("{}:{}/{name}", opts.ip_or_hostname(), opts.tcp_port());
         Ok((place, configured(OptsBuilder::from_opts(opts).db_name(Some(name)))))
     });
@@ -119,7 +124,7 @@ fn open_with(opts: OptsBuilder, replicas: Vec<(String, Opts)>) -> Result<Sql, Sq
         false => {
             let fall_back = jobs.clone();
             let fall_back = move |job| give(&fall_back, job, Kind::ReadPrimary);
-            Some(Replicas::open(replicas, (CONNECTIONS, QUEUE_MAX), Arc::new(fall_back))?)
+            Some(Replicas::open(replicas, (CONNECTIONS, REPLICA_QUEUE_MAX), Arc::new(fall_back))?)
         }
     };
     for _ in 0..CONNECTIONS {
@@ -135,6 +140,12 @@ fn open_with(opts: OptsBuilder, replicas: Vec<(String, Opts)>) -> Result<Sql, Sq
 fn unreadable() -> SqlError {
     // It may have a password in it.
     SqlError::Defect("the URL of a database cannot be read: want mysql://user:password@host:3306/name".into())
+}
+
+fn unreadable_replica() -> SqlError {
+    SqlError::Setup(
+        "the URL of a replica cannot be read: want mysql://user:password@host:3306, and letters that mean something in a URL as %25".into(),
+    )
 }
 
 /// A transaction, and what it is for.
@@ -230,15 +241,20 @@ impl Primary {
         let open = self.connection.as_mut().expect("it was opened");
         let position = self.log.as_ref().map(|(position, _)| &**position);
         let done = self.server.transaction(open, job, is_write, position);
+        let has_ended = matches!(done, Ok(()) | Err(SqlError::Contended));
+        // It may have been stored before the answer was lost.
+        if let Some(position) = position.filter(|_| is_write && !has_ended) {
+            position.doubt();
+        }
         // What the connection believes may be wrong: another one is made.
-        if !matches!(done, Ok(()) | Err(SqlError::Contended)) || kind == Kind::Schema {
+        if !has_ended || open.is_half_read || kind == Kind::Schema {
             self.connection = None;
         }
         done
     }
 
     fn connect(&self) -> Result<Open, SqlError> {
-        let mut open = self.server.connect(CONNECT_MAX)?;
+        let mut open = self.server.connect(CONNECT_MAX, STATEMENT_MAX)?;
         if let Some((position, _)) = &self.log {
             // It may be another server than before. What was said to be written is in its log, or
             // lost with the other one.
@@ -271,20 +287,24 @@ impl Primary {
         let write = async {
             let made = "CREATE TABLE IF NOT EXISTS replica_marks (mark BINARY(16) PRIMARY KEY, at BIGINT NOT NULL) ENGINE = InnoDB";
             open.conn.query_drop(made).await?;
-            let old = format!("DELETE FROM replica_marks WHERE at < UNIX_TIMESTAMP() - {MARKS_KEPT_SECONDS}");
-            open.conn.query_drop(old).await?;
             let text = "INSERT INTO replica_marks (mark, at) VALUES (?, UNIX_TIMESTAMP())";
             open.conn.exec_drop(text, (mark.as_slice(),)).await?;
             open.conn.query_first::<String, _>("SELECT @@global.gtid_binlog_pos").await
         };
         match self
             .server
-            .answer_of(STATEMENT_MAX, write)
+            .answer_of(MARK_WAIT_MAX, write)
             .map(|said| said.and_then(|text| Gtids::parse(&text)))
         {
             Ok(Some(gtids)) => {
                 position.note(question, &gtids);
                 position.set_mark(mark, Instant::now());
+                // Another process may be at it.
+                let old =
+                    format!("DELETE FROM replica_marks WHERE at < UNIX_TIMESTAMP() - {MARKS_KEPT_SECONDS}");
+                if self.server.answer_of(MARK_WAIT_MAX, open.conn.query_drop(old)).is_err() {
+                    self.connection = None;
+                }
             }
             Ok(None) => {}
             Err(error) => {

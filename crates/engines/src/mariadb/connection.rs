@@ -6,7 +6,7 @@ use crate::sql::{Cell, Cells, Job, Param, Row, SqlError, Statements, Tx, Verdict
 use mysql_async::{BinaryProtocol, Conn, Opts, Params, QueryResult, TextProtocol, Value, prelude::Queryable};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{runtime::Runtime, time::timeout};
 
@@ -27,6 +27,8 @@ pub(super) struct Open {
     /// Byte for byte, also the spaces at the end.
     collation: &'static str,
     pub(super) is_mariadb: bool,
+    /// The rest of an answer may still come: it can be asked nothing more.
+    pub(super) is_half_read: bool,
 }
 
 impl Server {
@@ -40,14 +42,15 @@ impl Server {
         &self.opts
     }
 
-    pub(super) fn connect(&self, at_most: Duration) -> Result<Open, SqlError> {
+    /// The server ends statements that take longer than `statement_max`.
+    pub(super) fn connect(&self, at_most: Duration, statement_max: Duration) -> Result<Open, SqlError> {
         self.answer_of(at_most, async {
             let mut conn = Conn::new(self.opts.clone()).await?;
             let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
             let is_mariadb = version.unwrap_or_default().contains("MariaDB");
             let (collation, longest) = match is_mariadb {
-                true => ("utf8mb4_nopad_bin", format!("max_statement_time = {}", STATEMENT_MAX.as_secs())),
-                false => ("utf8mb4_0900_bin", format!("max_execution_time = {}", STATEMENT_MAX.as_millis())),
+                true => ("utf8mb4_nopad_bin", format!("max_statement_time = {}", statement_max.as_secs())),
+                false => ("utf8mb4_0900_bin", format!("max_execution_time = {}", statement_max.as_millis())),
             };
             conn.query_drop(format!(
                 "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', \
@@ -60,7 +63,7 @@ impl Server {
             // look, which a queue for one row always has. Those that do not know it refuse the
             // variable.
             let _ = conn.query_drop("SET SESSION innodb_snapshot_isolation = OFF").await;
-            Ok(Open { conn, collation, is_mariadb })
+            Ok(Open { conn, collation, is_mariadb, is_half_read: false })
         })
     }
 
@@ -91,7 +94,7 @@ impl Server {
         is_write: bool,
         position: Option<&Position>,
     ) -> Result<(), SqlError> {
-        let mut current = Current::new(&self.runtime, open, is_write);
+        let mut current = Current::new(&self.runtime, open, is_write, None);
         // A panic is the function's own: its caller is told, and the others go on.
         let verdict =
             catch_unwind(AssertUnwindSafe(|| job.run(&mut Tx(&mut current)))).unwrap_or(Verdict::Rollback);
@@ -110,10 +113,7 @@ impl Server {
             (Verdict::Commit, true) => self.end(open, "COMMIT", position).map_err(|error| match error {
                 SqlError::Contended => SqlError::Contended,
                 // It may have been stored before the answer was lost.
-                error => {
-                    position.inspect(|position| position.doubt());
-                    SqlError::Unknown(error.to_string())
-                }
+                error => SqlError::Unknown(error.to_string()),
             }),
             _ => self.end(open, "ROLLBACK", position),
         }
@@ -128,23 +128,31 @@ impl Server {
         let question = position.question();
         let text = format!("{text}; SELECT @@global.gtid_binlog_pos");
         let mut ended = self.answer_of(2 * STATEMENT_MAX, open.conn.query_iter(text))?;
-        // From here on the transaction has ended as it was to. If the rest does not come, the next
-        // one on this connection finds it broken.
+        // From here on the transaction has ended as it was to, also if the rest does not come.
         match self.answer_of(STATEMENT_MAX, read_gtids(&mut ended)) {
             Ok(Some(gtids)) => position.note(question, &gtids),
-            _ => position.doubt(),
+            Ok(None) => position.doubt(),
+            Err(_) => {
+                position.doubt();
+                open.is_half_read = true;
+            }
         }
         Ok(())
     }
 
-    /// Runs what has begun on a replica, and ends it. An error says that the primary is to run it;
-    /// but a statement that took too long would take long there, too.
-    pub(super) fn read(&self, open: &mut Open, job: &mut dyn Job) -> Result<(), SqlError> {
-        let mut current = Current::new(&self.runtime, open, false);
+    /// Runs what has begun on a replica for so long, and ends it within `end_max`. An error says
+    /// that the primary is to run it.
+    pub(super) fn read(
+        &self,
+        open: &mut Open,
+        job: &mut dyn Job,
+        (at_most, end_max): (Duration, Duration),
+    ) -> Result<(), SqlError> {
+        let mut current = Current::new(&self.runtime, open, false, Some(Instant::now() + at_most));
         let ran = catch_unwind(AssertUnwindSafe(|| job.run(&mut Tx(&mut current))));
         match (ran, current.refused.take()) {
-            (Ok(_), Some(error)) if error != SqlError::TooLong => Err(error),
-            _ => current.plain("ROLLBACK"),
+            (Ok(_), Some(error)) => Err(error),
+            _ => self.answer_of(end_max, open.conn.query_drop("ROLLBACK")),
         }
     }
 }
@@ -167,6 +175,8 @@ struct Current<'a> {
     runtime: &'a Runtime,
     open: &'a mut Open,
     is_write: bool,
+    /// Until then all its answers must be there; otherwise each statement may take its time.
+    until: Option<Instant>,
     /// The first error after which the transaction cannot go on.
     failed: Option<SqlError>,
     /// The first error of the server, of any kind.
@@ -174,8 +184,8 @@ struct Current<'a> {
 }
 
 impl<'a> Current<'a> {
-    fn new(runtime: &'a Runtime, open: &'a mut Open, is_write: bool) -> Self {
-        Self { runtime, open, is_write, failed: None, refused: None }
+    fn new(runtime: &'a Runtime, open: &'a mut Open, is_write: bool, until: Option<Instant>) -> Self {
+        Self { runtime, open, is_write, until, failed: None, refused: None }
     }
 
     fn plain(&mut self, sql: &str) -> Result<(), SqlError> {
@@ -196,13 +206,15 @@ impl<'a> Current<'a> {
     ) -> Result<T, SqlError> {
         let values = params.iter().map(value_of).collect::<Vec<Value>>();
         let params = if values.is_empty() { Params::Empty } else { Params::Positional(values) };
+        let longest = 2 * STATEMENT_MAX;
+        let longest = self.until.map_or(longest, |until| until.saturating_duration_since(Instant::now()));
         let conn = &mut self.open.conn;
         let asked = self.runtime.block_on(async {
             let asked = async {
                 let mut result = conn.exec_iter(sql, params).await.map_err(Stop::Server)?;
                 read(&mut result).await
             };
-            timeout(2 * STATEMENT_MAX, asked).await
+            timeout(longest, asked).await
         });
         let error = match asked {
             Ok(Ok(answer)) => return Ok(answer),

@@ -28,17 +28,23 @@ use units::Prng;
 
 /// How long a read waits for a replica that has not yet copied what it is to see.
 const WAIT_MAX: Duration = Duration::from_millis(50);
-/// How long a replica that no read waits for may take to come so far.
-const PROBE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a read waits for a connection to a replica, and for the answer to its first statement.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
+/// How long a read may then take on a replica, all its statements together.
+const READ_MAX: Duration = Duration::from_secs(2);
 /// How long a replica is left alone after the first failure, and at the most.
 const REST_MIN: Duration = Duration::from_millis(250);
 const REST_MAX: Duration = Duration::from_secs(10);
 /// After so long without a failure the next one is the first again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+/// The same for a replica that is late: any is at times.
+const LATE_FORGIVEN_AFTER: Duration = Duration::from_secs(1);
 /// What a server says of a table that it does not have.
 const NO_TABLE: &str = "ERROR 42S02";
+/// Whether a server can be written to, and which tables it leaves out or copies alone.
+const HOW_IT_IS: &str = "SELECT CAST(@@global.read_only AS CHAR), CONCAT(@@global.replicate_do_db, \
+     @@global.replicate_ignore_db, @@global.replicate_do_table, @@global.replicate_ignore_table, \
+     @@global.replicate_wild_do_table, @@global.replicate_wild_ignore_table)";
 /// How often the same is said in the log.
 const SAID_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -255,15 +261,11 @@ impl Health {
         if state.in_use_since.is_none() && state.until > now {
             return;
         }
-        // A read may wait in vain once, by chance. It is left alone for longer if it is still so late
-        // when it is looked at again.
-        let in_use_since = state.in_use_since.take();
-        if in_use_since.is_some_and(|since| since + FORGIVEN_AFTER < now) {
-            state.failures = 0;
-        }
-        if in_use_since.is_none() || why != Unused::Late {
-            state.failures = state.failures.saturating_add(1);
-        }
+        let forgiven_after = if why == Unused::Late { LATE_FORGIVEN_AFTER } else { FORGIVEN_AFTER };
+        state.failures = match state.in_use_since.take() {
+            Some(since) if since + forgiven_after < now => 0,
+            _ => state.failures.saturating_add(1),
+        };
         let longest = match why {
             Unused::Unfit(_) => REST_MAX,
             _ => REST_MAX.min(REST_MIN.saturating_mul(1 << state.failures.min(10))),
@@ -337,7 +339,7 @@ impl Worker {
             None => self.begin_anew(wanted)?,
         }
         let Some(following) = &mut self.connection else { return Err(Unused::Late) };
-        self.server.read(&mut following.open, job).map_err(Unused::Failed)
+        self.server.read(&mut following.open, job, (READ_MAX, ANSWER_MAX)).map_err(Unused::Failed)
     }
 
     /// Finds out whether the replica can be used. No read waits for it.
@@ -346,7 +348,7 @@ impl Worker {
         let Some(wanted) = self.position.wanted(now) else {
             return self.health.note_unprobed();
         };
-        match self.follow(&wanted, (CONNECT_MAX, PROBE_WAIT_MAX)) {
+        match self.follow(&wanted, (CONNECT_MAX, WAIT_MAX)) {
             Ok(()) => self.health.note_well(Instant::now()),
             Err(why) => self.note_unused(why),
         }
@@ -362,15 +364,22 @@ impl Worker {
     /// Makes a connection, and looks whether the server follows the primary.
     fn follow(&mut self, wanted: &Wanted, (connect, wait): (Duration, Duration)) -> Result<(), Unused> {
         self.connection = None;
-        let mut open = self.server.connect(connect).map_err(Unused::Failed)?;
+        let mut open = self.server.connect(connect, READ_MAX).map_err(Unused::Failed)?;
         if !open.is_mariadb {
             return Err(Unused::Unfit("it is not MariaDB: take it out of the replicas"));
         }
-        let question = "SELECT CAST(@@global.read_only AS CHAR)";
-        let said = self.server.answer_of(ANSWER_MAX, open.conn.query_first::<String, _>(question));
-        if said.map_err(Unused::Failed)?.is_none_or(|said| ["0", "OFF"].contains(&&*said)) {
+        let said = self.server.answer_of(ANSWER_MAX, open.conn.query_first::<(String, String), _>(HOW_IT_IS));
+        let Some((read_only, filters)) = said.map_err(Unused::Failed)? else {
+            return Err(Unused::Failed(SqlError::Defect("it does not say how it is set up".into())));
+        };
+        if ["0", "OFF"].contains(&&*read_only) {
             return Err(Unused::Unfit(
                 "it can be written to: set read_only on it, or take it out of the replicas",
+            ));
+        }
+        if !filters.is_empty() {
+            return Err(Unused::Unfit(
+                "it leaves out databases or tables: take its replicate_do and replicate_ignore settings out",
             ));
         }
         wait_for(&self.server, &mut open, (&wanted.gtids, wait), "DO 0")?;
@@ -435,5 +444,37 @@ fn wait_for(
         Ok(Some(0)) => Ok(()),
         Ok(_) => Err(Unused::Late),
         Err(error) => Err(Unused::Failed(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(health: &Health, now: Instant) -> Duration {
+        health.lock().until - now
+    }
+
+    /// Found well and then too late again and again, as one that is always a little late.
+    #[test]
+    fn a_replica_that_is_late_as_soon_as_it_is_used_is_left_alone_for_longer_and_longer() {
+        let (health, mut now) = (Health::new("r".into()), Instant::now());
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            health.note_well(now);
+            now += Duration::from_millis(60);
+            health.note_unused(Unused::Late, now);
+            rests.push(rest(&health, now));
+            // Another of its readers, who waited at the same time.
+            health.note_unused(Unused::Late, now + Duration::from_millis(1));
+            now += rest(&health, now);
+        }
+        assert!(rests[0] <= 2 * REST_MIN, "{rests:?}");
+        assert!(rests[6] >= REST_MAX / 2 && rests[7] >= REST_MAX / 2, "{rests:?}");
+        // It was prompt for a while.
+        health.note_well(now);
+        now += Duration::from_secs(2);
+        health.note_unused(Unused::Late, now);
+        assert!(rest(&health, now) <= REST_MIN, "{:?}", rest(&health, now));
     }
 }
