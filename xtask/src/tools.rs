@@ -146,10 +146,10 @@ static TOOLS: &[Tool] = &[
     tool(Programs(&["ab"]), Debian("apache2-utils"), &[Test], "a client that speaks HTTP/1.0"),
     tool(Programs(&["wrk"]), Debian("wrk"), &[Test], "a client that asks in pipelines"),
     tool(
-        Programs(&["mariadbd"]),
+        Programs(&["mariadbd", "mariadb"]),
         Debian("mariadb-server"),
         &[Test, Bench, Chaos],
-        "MariaDB: an engine of tables",
+        "MariaDB: an engine of tables, and its client",
     ),
     tool(Programs(&["go"]), Debian("golang-go"), &[Test], "a client: Go's net/http"),
     tool(

@@ -139,7 +139,7 @@ impl Service {
     /// Returns whether more may be due at once.
     pub(crate) async fn erase_due(&self) -> Result<bool, SqlError> {
         let now = self.clock.now();
-        let due = self.sql.read(move |tx| due(tx, now)).await?;
+        let due = self.sql.primary().read(move |tx| due(tx, now)).await?;
         let is_more = due.len() == READ_MAX;
         for of in due {
             let account = of.account;

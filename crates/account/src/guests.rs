@@ -159,7 +159,7 @@ impl Service {
     async fn guest_one(&self, text: String) -> Result<Option<Guest>, StoreError> {
         let Some(secret) = secret_of(&text) else { return Ok(None) };
         let (now, hash) = (self.clock.now(), hash_of(&secret));
-        let found = self.sql.read(move |tx| guest_rows::find(tx, now, &hash)).await;
+        let found = self.sql.find(move |tx| guest_rows::find(tx, now, &hash)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         Ok(found.map(|(of, proves_address)| Guest {
             shopper: of.shopper,

@@ -52,7 +52,7 @@ impl Service {
     pub(crate) async fn reset_link_is_good_one(&self, link: &str) -> Result<bool, StoreError> {
         let Some(secret) = secret_of(link) else { return Ok(false) };
         let (now, hash) = (self.clock.now(), hash_of(&secret));
-        let found = self.sql.read(move |tx| links::account_of(tx, now, &hash)).await;
+        let found = self.sql.find(move |tx| links::account_of(tx, now, &hash)).await;
         found.map(|account| account.is_some()).map_err(|error| of_sql(&error))
     }
 
@@ -145,7 +145,7 @@ impl Service {
     /// if it is not. What is done for it looks again that the hash is still the account's.
     pub(crate) async fn checked(&self, own: OwnPassword) -> Result<Option<Checked>, StoreError> {
         let account = own.account;
-        let found = self.sql.read(move |tx| store::email_and_password(tx, account)).await;
+        let found = self.sql.primary().read(move |tx| store::email_and_password(tx, account)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         let Some((email, hash)) = found else { return Ok(None) };
         let is_right = self.check_password(&email, Some(hash.clone()), own.password, own.network).await?;

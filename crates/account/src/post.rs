@@ -86,7 +86,7 @@ impl Service {
     /// Returns whether more may be due at once.
     pub(crate) async fn send_due(self: Arc<Self>) -> Result<bool, SqlError> {
         let now = self.clock.now();
-        let due = self.sql.read(move |tx| letters::due(tx, now, READ_MAX)).await?;
+        let due = self.sql.primary().read(move |tx| letters::due(tx, now, READ_MAX)).await?;
         let is_more = due.len() == READ_MAX;
         let (mut under_way, mut settled) = (JoinSet::new(), Ok(()));
         for letter in due {

@@ -196,7 +196,8 @@ impl Service {
     async fn log_in_one(&self, credentials: Credentials) -> Result<Option<SignedIn>, StoreError> {
         let Some(email) = email::normal_form(&credentials.email) else { return Ok(None) };
         let of_email = email.clone();
-        let found = self.sql.read(move |tx| store::by_email(tx, &of_email)).await;
+        // The newest password, also if it was set elsewhere a moment ago.
+        let found = self.sql.primary().read(move |tx| store::by_email(tx, &of_email)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         let stored = found.as_ref().map(|(_, _, hash)| hash.clone());
         match self.check_password(&email, stored, credentials.password, credentials.network).await? {
@@ -261,7 +262,7 @@ impl Service {
     async fn session_of(&self, session: String) -> Result<Option<SignedIn>, StoreError> {
         let Some(secret) = secret_of(&session) else { return Ok(None) };
         let (now, hash) = (self.clock.now(), hash_of(&secret));
-        let found = self.sql.read(move |tx| store::session(tx, &hash, now)).await;
+        let found = self.sql.find(move |tx| store::session(tx, &hash, now)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         Ok(found
             .map(|(account, name, ends_at)| signed_in(account, name, &secret, ends_at.since(now).0 / 1000)))

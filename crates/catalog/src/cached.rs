@@ -72,6 +72,7 @@ pub(crate) struct Cached {
     identity: String,
     /// Up to which change everything was forgotten that changed.
     followed_to: AtomicU64,
+    is_shared: bool,
 }
 
 impl fmt::Debug for Cached {
@@ -87,11 +88,18 @@ impl Cached {
         Settings { bytes_max, kept_for, shared }: Settings,
     ) -> Result<Self, SqlError> {
         // Before anything is kept.
-        let State { number, .. } = sql.read(changes::state).await?;
+        let State { number, .. } = sql.primary().read(changes::state).await?;
         let identity = sql.write(store::identity).await?;
         let settings = loading::Settings { bytes_max, kept_for, none_kept_for: NONE_KEPT_FOR.min(kept_for) };
+        let is_shared = shared.is_some();
         let kept = Loading::new(settings, shared, clock);
-        Ok(Self { kept, sql, identity, followed_to: AtomicU64::new(number) })
+        Ok(Self { kept, sql, identity, followed_to: AtomicU64::new(number), is_shared })
+    }
+
+    /// Where what is kept is loaded from. What another process has changed is forgotten in the
+    /// Redis before a replica needs to have the change: an older product would be kept there.
+    pub(crate) fn loads_from(&self) -> Sql {
+        if self.is_shared { self.sql.primary() } else { self.sql.clone() }
     }
 
     fn group_of(&self, slug: &ProductSlug) -> String {
@@ -182,7 +190,10 @@ impl Cached {
     /// Returns whether there may be more.
     async fn follow_some(&self) -> Result<bool, SqlError> {
         let from = self.followed_to.load(SeqCst);
-        let read = self.sql.read(move |tx| {
+        // Numbers do not go back, as those of replicas might; and what is read afterwards, on any
+        // of them, has these changes.
+        let sql = self.sql.primary();
+        let read = sql.read(move |tx| {
             let State { number, forgotten_to } = changes::state(tx)?;
             let rows = if number == from { Vec::new() } else { changes::after(tx, from, READ_AT_ONCE)? };
             Ok::<_, SqlError>((number, forgotten_to, rows))

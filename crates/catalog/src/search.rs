@@ -335,7 +335,7 @@ impl Search {
     pub(crate) async fn figures(&self) -> Result<Figures, SqlError> {
         let index = self.current();
         let followed = self.followed.load(Relaxed);
-        let state = self.sql.read(changes::state).await?;
+        let state = self.sql.primary().read(changes::state).await?;
         let view = index.map(|index| index.view());
         Ok(Figures {
             is_built: view.is_some(),
@@ -385,7 +385,7 @@ impl Search {
 
     /// Reads some products, or some changes, into the index. Returns whether there may be more.
     async fn step(&self, building: &mut Option<Building>) -> Result<bool, Stopped> {
-        let state = self.sql.read(changes::state).await?;
+        let state = self.sql.primary().read(changes::state).await?;
         let current = self.current();
         // What was forgotten cannot be followed, nor a database that an older copy was put in the
         // place of. Until the other index is there, this one follows what it can.
@@ -449,6 +449,7 @@ impl Search {
         }
         let (changed, categories, state) = self
             .sql
+            .primary()
             .read(move |tx| {
                 let mut all = Vec::new();
                 for (number, slug) in changes::after(tx, followed, READ_AT_ONCE)? {

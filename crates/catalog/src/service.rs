@@ -486,12 +486,17 @@ impl Service {
         Ok(path)
     }
 
+    /// Where shoppers' pages are read from.
+    fn loads_from(&self) -> Sql {
+        self.cached.as_ref().map_or_else(|| self.sql.clone(), |cached| cached.loads_from())
+    }
+
     async fn list(&self, query: ProductQuery) -> Result<Listings, StoreError> {
         if query.words.as_ref().is_some_and(|words| !words.trim().is_empty()) {
             return self.find_by_words(query).await;
         }
         let read = {
-            let (sql, query) = (self.sql.clone(), query.clone());
+            let (sql, query) = (self.loads_from(), query.clone());
             move || async move {
                 let Page { rows, next } = products_of(&sql, query, true).await?;
                 let rows = rows.into_iter().filter_map(store::listing).collect();
@@ -606,15 +611,16 @@ impl Service {
         looked.await.map_err(|Refused(line, error)| ImportError { line, stored: 0, why: of_put(error) })
     }
 
-    /// A product, also one that is not published.
+    /// A product, also one that is not published. Who changes it writes the rest of it back, so
+    /// replicas do not answer.
     pub async fn find(&self, slug: ProductSlug) -> Result<Option<Product>, StoreError> {
-        self.sql.read(move |tx| store::find(tx, &slug)).await.map_err(|error| of_sql(&error))
+        self.sql.primary().read(move |tx| store::find(tx, &slug)).await.map_err(|error| of_sql(&error))
     }
 }
 
 impl Catalog for Service {
     fn categories(&self) -> Asked<'_, Vec<Category>> {
-        let sql = self.sql.clone();
+        let sql = self.loads_from();
         let read = || async move { sql.read(store::categories).await.map_err(|error| of_sql(&error)) };
         Box::pin(async move {
             match &self.cached {
@@ -629,7 +635,7 @@ impl Catalog for Service {
     }
 
     fn product(&self, slug: ProductSlug) -> Asked<'_, Option<Product>> {
-        let (sql, of) = (self.sql.clone(), slug.clone());
+        let (sql, of) = (self.loads_from(), slug.clone());
         let read = || async move { read_published(&sql, of).await.map_err(|error| of_sql(&error)) };
         Box::pin(async move {
             match &self.cached {

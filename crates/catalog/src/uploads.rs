@@ -202,7 +202,7 @@ impl Service {
     }
 
     async fn sweep_pictures_once(&self, now: TimeMs) -> Result<usize, SqlError> {
-        if !self.sql.read(picture_rows::are_uses_noted).await? {
+        if !self.sql.primary().read(picture_rows::are_uses_noted).await? {
             let mut after = Some(String::new());
             while let Some(last) = after {
                 after = self.change(Vec::new(), move |tx| picture_rows::note_old(tx, &last)).await?;
@@ -236,7 +236,7 @@ impl Service {
         if let Some(served) = looked.value {
             return Ok(Some(served));
         }
-        let read = self.sql.read(move |tx| picture_rows::find(tx, &name)).await;
+        let read = self.sql.find(move |tx| picture_rows::find(tx, &name)).await;
         let found = read.map_err(|error| of_sql(&error))?;
         let served = found.map(|(media_type, bytes)| Served { media_type, bytes: bytes.into() });
         if let Some(served) = &served {

@@ -3,80 +3,138 @@
 //! A transaction that met a deadlock, or that waited too long for another, is run again from its
 //! beginning. A connection that breaks while its transaction is being committed leaves it unknown
 //! whether the transaction is stored.
+//!
+//! A database on MariaDB may have replicas, which then answer reads: see [`replicas`].
 
-use crate::sql::{Cell, Cells, Engine, Job, Kind, Param, Row, Sql, SqlError, Statements, Tx, Verdict};
-use mysql_async::{Conn, Opts, OptsBuilder, Params, Value, prelude::Queryable};
+use crate::{
+    chance::{Chance, SystemChance},
+    sql::{Engine, Job, Kind, Reads, Sql, SqlError},
+};
+use connection::{CONNECT_MAX, Open, STATEMENT_MAX, Server, no_answer, of_server};
+use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
+use position::{Gtids, Position};
+use replicas::{Counts, Replicas};
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::Ordering::Relaxed,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::runtime::Runtime;
+
+mod connection;
+mod position;
+mod replicas;
 
 /// Transactions that may wait.
 const QUEUE_MAX: usize = 1024;
-/// Threads, each with a connection.
+/// Threads, each with a connection, of the primary and of each replica.
 const CONNECTIONS: usize = 8;
-/// How long a statement may take, a connection to be made, and a lock to be free.
-const STATEMENT_MAX: Duration = Duration::from_secs(10);
-const CONNECT_MAX: Duration = Duration::from_secs(10);
-const LOCK_WAIT_SECONDS: u32 = 5;
+/// Reads that may wait for a replica. With more the primary answers: a replica that is a little late
+/// for each of them would be slower than none.
+const REPLICA_QUEUE_MAX: usize = 2 * CONNECTIONS;
 /// How often a transaction is run that others are in the way of, and the longest pause before.
 const TRIES_MAX: u32 = 20;
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Statements that each connection keeps prepared.
 const PREPARED_MAX: usize = 128;
+/// Rows of the table of marks that are older are of no process any more, or written again.
+const MARKS_KEPT_SECONDS: u64 = 7 * 86_400;
+/// How long a transaction waits until a mark is written.
+const MARK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Opens the database of a URL such as `mysql://user:password@host:3306/name`. Nothing is asked of
 /// the server yet: while it is away, transactions are refused as a shortage.
 pub fn open(url: &str) -> Result<Sql, SqlError> {
-    open_with(OptsBuilder::from_opts(Opts::from_url(url).map_err(|_| unreadable())?))
+    open_with(OptsBuilder::from_opts(Opts::from_url(url).map_err(|_| unreadable())?), Vec::new())
 }
 
-fn open_with(opts: OptsBuilder) -> Result<Sql, SqlError> {
-    let opts: Opts = opts.client_found_rows(true).stmt_cache_size(PREPARED_MAX).tcp_nodelay(true).into();
-    let (jobs, to_do) = sync_channel(QUEUE_MAX);
-    let to_do = Arc::new(Mutex::new(to_do));
-    for _ in 0..CONNECTIONS {
-        let runtime = a_runtime()?;
-        let server = Server { opts: Opts::clone(&opts), runtime, connection: None };
-        let to_do = Arc::clone(&to_do);
-        let started = thread::Builder::new().name("sql".into()).spawn(move || run_all(server, &to_do));
-        started.map_err(|error| SqlError::Shortage(format!("start a thread: {error}")))?;
-    }
-    Ok(Sql(Arc::new(MariaDb { jobs })))
-}
-
-/// The same, for a database that is made if it is not there and the user may make it.
-pub fn open_or_make(url: &str, name: &str) -> Result<Sql, SqlError> {
+/// The same, for a database that is made if it is not there and the user may make it. Replicas are
+/// other servers that copy the one of the URL, each with a URL such as
+/// `mysql://user:password@host:3306`; their databases have the same name.
+pub fn open_or_make(url: &str, name: &str, replicas: &[&str]) -> Result<Sql, SqlError> {
     let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if name.is_empty() || !is_name(name) {
         return Err(SqlError::Defect(format!(
             "the name of a database, {name:?}: want letters, digits and _"
         )));
     }
-    let opts = Opts::from_url(url).map_err(|_| unreadable())?;
-    let server: Opts = OptsBuilder::from_opts(opts.clone()).db_name(None::<String>).into();
-    let runtime = a_runtime()?;
-    let made = runtime.block_on(async {
-        tokio::time::timeout(CONNECT_MAX, async {
-            let mut conn = Conn::new(server).await?;
-            conn.query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}")).await?;
-            conn.disconnect().await
-        })
-        .await
+    let read = |url: &str| Opts::from_url(url).map_err(|_| unreadable());
+    let (opts, has_replicas) = (read(url)?, !replicas.is_empty());
+    let replicas = replicas.iter().map(|url| {
+        let opts = Opts::from_url(url).map_err(|_| unreadable_replica())?;
+        let place = format!("{}:{}/{name}", opts.ip_or_hostname(), opts.tcp_port());
+        Ok((place, configured(OptsBuilder::from_opts(opts).db_name(Some(name)))))
     });
+    let replicas = replicas.collect::<Result<Vec<_>, SqlError>>()?;
+    let server = Server::new(OptsBuilder::from_opts(opts.clone()).db_name(None::<String>).into())?;
+    let made = server
+        .runtime
+        .block_on(async { tokio::time::timeout(CONNECT_MAX, make(server.opts(), name, has_replicas)).await });
+    made.map_err(|_| no_answer())??;
+    open_with(OptsBuilder::from_opts(opts).db_name(Some(name)), replicas)
+}
+
+async fn make(server: &Opts, name: &str, has_replicas: bool) -> Result<(), SqlError> {
     const DENIED: [u16; 2] = [1044, 1227];
-    match made {
-        Ok(Err(mysql_async::Error::Server(error))) if DENIED.contains(&error.code) => {}
-        Ok(made) => made.map_err(of_server)?,
-        Err(_) => return Err(SqlError::Shortage("the database's server does not answer".into())),
+    let mut conn = Conn::new(server.clone()).await.map_err(of_server)?;
+    match conn.query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}")).await {
+        Err(mysql_async::Error::Server(error)) if DENIED.contains(&error.code) => {}
+        made => made.map_err(of_server)?,
     }
-    open_with(OptsBuilder::from_opts(opts).db_name(Some(name)))
+    if has_replicas {
+        look_at_log(&mut conn).await?;
+    }
+    conn.disconnect().await.map_err(of_server)
+}
+
+/// Returns the number of the primary, and how far it has committed.
+async fn look_at_log(conn: &mut Conn) -> Result<(u32, Gtids), SqlError> {
+    let unfit = |why: &str| Err(SqlError::Setup(why.to_owned()));
+    let version: Option<String> = conn.query_first("SELECT VERSION()").await.map_err(of_server)?;
+    if !version.unwrap_or_default().contains("MariaDB") {
+        return unfit("replicas are given, and it is not MariaDB: use MariaDB, or take the replicas out");
+    }
+    let log = "SELECT @@global.log_bin, @@global.server_id, @@global.gtid_binlog_pos";
+    match conn.query_first::<(u8, u32, String), _>(log).await.map_err(of_server)? {
+        Some((0, ..)) | None => unfit(
+            "replicas are given, and it writes no binary log: start it with log_bin and a server_id of its own, or take the replicas out",
+        ),
+        Some((_, server, gtids)) => match Gtids::parse(&gtids) {
+            Some(gtids) => Ok((server, gtids)),
+            None => {
+                unfit("replicas are given, and its gtid_binlog_pos cannot be read: take the replicas out")
+            }
+        },
+    }
+}
+
+fn configured(opts: OptsBuilder) -> Opts {
+    opts.client_found_rows(true).stmt_cache_size(PREPARED_MAX).tcp_nodelay(true).into()
+}
+
+fn open_with(opts: OptsBuilder, replicas: Vec<(String, Opts)>) -> Result<Sql, SqlError> {
+    let opts = configured(opts);
+    let (jobs, to_do) = sync_channel(QUEUE_MAX);
+    let to_do = Arc::new(Mutex::new(to_do));
+    let replicas = match replicas.is_empty() {
+        true => None,
+        false => {
+            let fall_back = jobs.clone();
+            let fall_back = move |job| give(&fall_back, job, Kind::ReadPrimary);
+            Some(Replicas::open(replicas, (CONNECTIONS, REPLICA_QUEUE_MAX), Arc::new(fall_back))?)
+        }
+    };
+    for _ in 0..CONNECTIONS {
+        let log = replicas.as_ref().map(|of| (Arc::clone(of.position()), Arc::clone(of.counts())));
+        let primary = Primary { server: Server::new(opts.clone())?, connection: None, log };
+        let to_do = Arc::clone(&to_do);
+        let started = thread::Builder::new().name("sql".into()).spawn(move || run_all(primary, &to_do));
+        started.map_err(|error| SqlError::Shortage(format!("start a thread: {error}")))?;
+    }
+    Ok(Sql::new(Arc::new(MariaDb { jobs, replicas })))
 }
 
 fn unreadable() -> SqlError {
@@ -84,9 +142,10 @@ fn unreadable() -> SqlError {
     SqlError::Defect("the URL of a database cannot be read: want mysql://user:password@host:3306/name".into())
 }
 
-fn a_runtime() -> Result<Runtime, SqlError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| SqlError::Shortage(format!("start a runtime: {error}")))
+fn unreadable_replica() -> SqlError {
+    SqlError::Setup(
+        "the URL of a replica cannot be read: want mysql://user:password@host:3306, and letters that mean something in a URL as %25".into(),
+    )
 }
 
 /// A transaction, and what it is for.
@@ -94,38 +153,57 @@ type Asked = (Box<dyn Job>, Kind);
 
 struct MariaDb {
     jobs: SyncSender<Asked>,
+    replicas: Option<Replicas>,
 }
 
 impl Engine for MariaDb {
-    fn submit(&self, job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError> {
-        self.jobs.try_send((job, kind)).map_err(|error| match error {
-            TrySendError::Full(_) => SqlError::Busy,
-            TrySendError::Disconnected(_) => SqlError::Defect("the database's threads have ended".into()),
-        })
+    fn submit(&self, mut job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError> {
+        if kind == Kind::Read
+            && let Some(replicas) = &self.replicas
+        {
+            match replicas.take(job) {
+                None => return Ok(()),
+                Some(back) => job = back,
+            }
+        }
+        give(&self.jobs, job, kind).map_err(|(_, error)| error)
+    }
+
+    fn catch_up(&self) {
+        self.replicas.iter().for_each(|replicas| replicas.position().doubt());
+    }
+
+    fn reads(&self) -> Option<Reads> {
+        self.replicas.as_ref().map(Replicas::reads)
     }
 }
 
-/// A server, and the connection to it if there is one.
-struct Server {
-    opts: Opts,
-    runtime: Runtime,
+/// Gives the primary a transaction. Returns it, and why, if it does not take it.
+fn give(jobs: &SyncSender<Asked>, job: Box<dyn Job>, kind: Kind) -> Result<(), (Box<dyn Job>, SqlError)> {
+    jobs.try_send((job, kind)).map_err(|error| match error {
+        TrySendError::Full((job, _)) => (job, SqlError::Busy),
+        TrySendError::Disconnected((job, _)) => {
+            (job, SqlError::Defect("the database's threads have ended".into()))
+        }
+    })
+}
+
+/// The server that has the database, and the connection to it if there is one.
+struct Primary {
+    server: Server,
     connection: Option<Open>,
+    /// If there are replicas: how far the primary is, and what is counted.
+    log: Option<(Arc<Position>, Arc<Counts>)>,
 }
 
-struct Open {
-    conn: Conn,
-    /// Byte for byte, also the spaces at the end.
-    collation: &'static str,
-}
-
-fn run_all(mut server: Server, jobs: &Mutex<Receiver<Asked>>) {
+fn run_all(mut primary: Primary, jobs: &Mutex<Receiver<Asked>>) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((mut job, kind)) = next else { return };
         let mut tries = 0;
         let done = loop {
             tries += 1;
-            let done = server.run(&mut *job, kind);
+            let done = primary.run(&mut *job, kind);
             match done {
                 Err(SqlError::Contended) if tries < TRIES_MAX => {
                     thread::sleep(PAUSE_MAX.min(Duration::from_millis(1) * (1 << tries.min(7))));
@@ -133,272 +211,106 @@ fn run_all(mut server: Server, jobs: &Mutex<Receiver<Asked>>) {
                 other => break other,
             }
         };
+        if let Some((_, counts)) = &primary.log
+            && kind.is_read()
+        {
+            counts.by_primary.fetch_add(1, Relaxed);
+        }
         job.end(done, true);
     }
 }
 
-impl Server {
+impl Primary {
     fn run(&mut self, job: &mut dyn Job, kind: Kind) -> Result<(), SqlError> {
-        let is_write = kind != Kind::Read;
+        let is_write = !kind.is_read();
+        if self.connection.is_none() {
+            self.connection = Some(self.connect()?);
+        }
+        self.write_mark();
         // One that broke while it was idle is made again.
         if let Some(open) = &mut self.connection
-            && self.runtime.block_on(begin(&mut open.conn, is_write)).is_err()
+            && self.server.begin(open, is_write).is_err()
         {
             self.connection = None;
         }
         if self.connection.is_none() {
             let mut open = self.connect()?;
-            self.runtime.block_on(begin(&mut open.conn, is_write))?;
+            self.server.begin(&mut open, is_write)?;
             self.connection = Some(open);
         }
         let open = self.connection.as_mut().expect("it was opened");
-        let done = transaction(&self.runtime, open, job, is_write);
+        let position = self.log.as_ref().map(|(position, _)| &**position);
+        let done = self.server.transaction(open, job, is_write, position);
+        let has_ended = matches!(done, Ok(()) | Err(SqlError::Contended));
+        // It may have been stored before the answer was lost.
+        if let Some(position) = position.filter(|_| is_write && !has_ended) {
+            position.doubt();
+        }
         // What the connection believes may be wrong: another one is made.
-        if !matches!(done, Ok(()) | Err(SqlError::Contended)) || kind == Kind::Schema {
+        if !has_ended || open.is_half_read || kind == Kind::Schema {
             self.connection = None;
         }
         done
     }
 
     fn connect(&self) -> Result<Open, SqlError> {
-        let opened = self.runtime.block_on(async {
-            tokio::time::timeout(CONNECT_MAX, async {
-                let mut conn = Conn::new(self.opts.clone()).await?;
-                let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
-                let is_mariadb = version.unwrap_or_default().contains("MariaDB");
-                let (collation, longest) = match is_mariadb {
-                    true => ("utf8mb4_nopad_bin", format!("max_statement_time = {}", STATEMENT_MAX.as_secs())),
-                    false => ("utf8mb4_0900_bin", format!("max_execution_time = {}", STATEMENT_MAX.as_millis())),
-                };
-                conn.query_drop(format!(
-                    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', \
-                     innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, {longest}"
-                ))
-                .await?;
-                conn.query_drop(format!("SET NAMES utf8mb4 COLLATE {collation}")).await?;
-                conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
-                // Newer MariaDBs refuse to lock what has changed since the transaction's first
-                // look, which a queue for one row always has. Those that do not know it refuse the
-                // variable.
-                let _ = conn.query_drop("SET SESSION innodb_snapshot_isolation = OFF").await;
-                Ok(Open { conn, collation })
-            })
-            .await
-        });
-        match opened {
-            Ok(Ok(open)) => Ok(open),
-            Ok(Err(error)) => Err(of_server(error)),
-            Err(_) => Err(SqlError::Shortage("the database's server does not answer".into())),
-        }
-    }
-}
-
-async fn begin(conn: &mut Conn, is_write: bool) -> Result<(), SqlError> {
-    let text = if is_write { "START TRANSACTION READ WRITE" } else { "START TRANSACTION READ ONLY" };
-    match tokio::time::timeout(STATEMENT_MAX, conn.query_drop(text)).await {
-        Ok(done) => done.map_err(of_server),
-        Err(_) => Err(SqlError::Shortage("the database's server does not answer".into())),
-    }
-}
-
-/// Runs what has begun, and ends it.
-fn transaction(
-    runtime: &Runtime,
-    open: &mut Open,
-    job: &mut dyn Job,
-    is_write: bool,
-) -> Result<(), SqlError> {
-    let mut current = Current { runtime, open, is_write, failed: None };
-    // A panic is the function's own: its caller is told, and the others go on.
-    let verdict =
-        catch_unwind(AssertUnwindSafe(|| job.run(&mut Tx(&mut current)))).unwrap_or(Verdict::Rollback);
-    match current.failed.take() {
-        // The server has rolled it back, and it is to be run again.
-        Some(error @ SqlError::Contended) => {
-            current.plain("ROLLBACK")?;
-            return Err(error);
-        }
-        // Whatever the function made of it: the connection is gone, and the transaction with it.
-        Some(error @ SqlError::Shortage(_)) => return Err(error),
-        _ => {}
-    }
-    match (verdict, is_write) {
-        (Verdict::Commit, true) => current.plain("COMMIT").map_err(|error| match error {
-            SqlError::Contended => SqlError::Contended,
-            // It may have been stored before the answer was lost.
-            error => SqlError::Unknown(error.to_string()),
-        }),
-        _ => current.plain("ROLLBACK"),
-    }
-}
-
-/// The connection within a transaction.
-struct Current<'a> {
-    runtime: &'a Runtime,
-    open: &'a mut Open,
-    is_write: bool,
-    /// The first error after which the transaction cannot go on.
-    failed: Option<SqlError>,
-}
-
-impl Current<'_> {
-    fn plain(&mut self, sql: &str) -> Result<(), SqlError> {
-        let conn = &mut self.open.conn;
-        self.runtime.block_on(async {
-            match tokio::time::timeout(2 * STATEMENT_MAX, conn.query_drop(sql)).await {
-                Ok(done) => done.map_err(of_server),
-                Err(_) => Err(SqlError::Shortage("the database's server does not answer".into())),
+        let mut open = self.server.connect(CONNECT_MAX, STATEMENT_MAX)?;
+        if let Some((position, _)) = &self.log {
+            // It may be another server than before. What was said to be written is in its log, or
+            // lost with the other one.
+            let first = position.first_question();
+            let looked = self.server.runtime.block_on(async {
+                let look = look_at_log(&mut open.conn);
+                tokio::time::timeout(STATEMENT_MAX, look).await.map_err(|_| no_answer())?
+            });
+            match looked {
+                Ok((server, gtids)) => position.note_primary(&first, server, &gtids),
+                // Without a position the primary answers everything.
+                Err(error) => {
+                    tracing::warn!(%error, "a database's replicas are not used for now");
+                    position.doubt();
+                }
             }
-        })
-    }
-
-    fn ask<T>(
-        &mut self,
-        sql: &str,
-        params: &[Param<'_>],
-        read: impl AsyncFnOnce(
-            &mut mysql_async::QueryResult<'_, 'static, mysql_async::BinaryProtocol>,
-        ) -> Result<T, Stop>,
-    ) -> Result<T, SqlError> {
-        let values = params.iter().map(value_of).collect::<Vec<Value>>();
-        let params = if values.is_empty() { Params::Empty } else { Params::Positional(values) };
-        let conn = &mut self.open.conn;
-        let asked = self.runtime.block_on(async {
-            let asked = async {
-                let mut result = conn.exec_iter(sql, params).await.map_err(Stop::Server)?;
-                read(&mut result).await
-            };
-            match tokio::time::timeout(2 * STATEMENT_MAX, asked).await {
-                Ok(done) => done.map_err(|stop| match stop {
-                    Stop::Server(error) => of_server(error),
-                    Stop::Reader(error) => error,
-                }),
-                Err(_) => Err(SqlError::Shortage("the database's server does not answer".into())),
-            }
-        });
-        if let Err(error @ (SqlError::Contended | SqlError::Shortage(_))) = &asked
-            && self.failed.is_none()
-        {
-            self.failed = Some(error.clone());
         }
-        asked
+        Ok(open)
     }
-}
 
-/// Why an answer was not read to its end.
-enum Stop {
-    Server(mysql_async::Error),
-    Reader(SqlError),
-}
-
-fn value_of(param: &Param<'_>) -> Value {
-    match *param {
-        Param::Null => Value::NULL,
-        Param::Int(value) => Value::Int(value),
-        Param::Text(text) => Value::Bytes(text.as_bytes().to_vec()),
-        Param::Bytes(bytes) => Value::Bytes(bytes.to_vec()),
-    }
-}
-
-struct MariaRow(mysql_async::Row);
-
-impl Cells for MariaRow {
-    fn cell(&self, column: usize) -> Option<Cell<'_>> {
-        match self.0.as_ref(column)? {
-            Value::NULL => Some(Cell::Null),
-            Value::Bytes(bytes) => Some(Cell::Bytes(bytes)),
-            Value::Int(value) => Some(Cell::Int(*value)),
-            Value::UInt(value) => i64::try_from(*value).ok().map(Cell::Int),
-            Value::Float(_) | Value::Double(_) | Value::Date(..) | Value::Time(..) => None,
+    /// Writes a mark, if replicas have none to show. Without it they are not used, and nothing else
+    /// fails.
+    fn write_mark(&mut self) {
+        let (Some((position, _)), Some(open)) = (&self.log, &mut self.connection) else { return };
+        if !position.is_to_mark(Instant::now()) {
+            return;
         }
-    }
-}
-
-impl Statements for Current<'_> {
-    fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64, SqlError> {
-        self.ask(sql, params, async |result| Ok(result.affected_rows()))
-    }
-
-    fn query(
-        &mut self,
-        sql: &str,
-        params: &[Param<'_>],
-        each: &mut dyn FnMut(&Row<'_>) -> Result<(), SqlError>,
-    ) -> Result<(), SqlError> {
-        // All rows are read before the next statement: the connection has one answer at a time.
-        self.ask(sql, params, async |result| {
-            while let Some(row) = result.next().await.map_err(Stop::Server)? {
-                each(&Row(&MariaRow(row))).map_err(Stop::Reader)?;
-            }
-            Ok(())
-        })
-    }
-
-    fn last_serial(&mut self) -> Result<u64, SqlError> {
-        self.open.conn.last_insert_id().ok_or_else(|| SqlError::Defect("no row was inserted".into()))
-    }
-
-    fn for_update(&self) -> &'static str {
-        // A transaction that only reads sees one state as it is, and may lock nothing.
-        if self.is_write { " FOR UPDATE" } else { "" }
-    }
-
-    fn for_share(&self) -> &'static str {
-        // MariaDB and MySQL both know these words.
-        if self.is_write { " LOCK IN SHARE MODE" } else { "" }
-    }
-
-    fn schema_text(&self, sql: &str) -> String {
-        let sql = sql.replace("{serial}", "BIGINT AUTO_INCREMENT PRIMARY KEY");
-        match sql.starts_with("CREATE TABLE") {
-            true => {
-                format!("{sql} ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {}", self.open.collation)
-            }
-            false => sql,
-        }
-    }
-
-    /// What changes tables is a transaction of its own here: after a crash in the middle the rest
-    /// is made, and what is there already is passed over.
-    fn change_schema(&mut self, sql: &str) -> Result<(), SqlError> {
-        const TABLE_EXISTS: u16 = 1050;
-        const COLUMN_EXISTS: u16 = 1060;
-        const INDEX_EXISTS: u16 = 1061;
-        let conn = &mut self.open.conn;
-        // An index on many rows takes its time. The connection is not used for anything else.
-        let changed = self.runtime.block_on(async {
-            let _ = conn.query_drop("SET SESSION max_statement_time = 0").await;
-            conn.query_drop(sql).await
-        });
-        match changed {
-            Err(mysql_async::Error::Server(error))
-                if [TABLE_EXISTS, COLUMN_EXISTS, INDEX_EXISTS].contains(&error.code) =>
-            {
-                Ok(())
-            }
-            changed => changed.map_err(of_server),
-        }
-    }
-}
-
-fn of_server(error: mysql_async::Error) -> SqlError {
-    let why = error.to_string();
-    let mysql_async::Error::Server(error) = error else {
-        return match error {
-            mysql_async::Error::Io(_) => SqlError::Shortage(why),
-            // A connection that broke in the middle of an answer is one of these.
-            mysql_async::Error::Driver(_) => SqlError::Shortage(why),
-            _ => SqlError::Defect(why),
+        let Ok(mark) = SystemChance.bytes16() else { return };
+        let question = position.question();
+        let write = async {
+            let made = "CREATE TABLE IF NOT EXISTS replica_marks (mark BINARY(16) PRIMARY KEY, at BIGINT NOT NULL) ENGINE = InnoDB";
+            open.conn.query_drop(made).await?;
+            let text = "INSERT INTO replica_marks (mark, at) VALUES (?, UNIX_TIMESTAMP())";
+            open.conn.exec_drop(text, (mark.as_slice(),)).await?;
+            open.conn.query_first::<String, _>("SELECT @@global.gtid_binlog_pos").await
         };
-    };
-    match error.code {
-        1062 | 1586 => SqlError::Duplicate(why),
-        // Deadlock; lock wait; and MariaDB's record that changed since it was read.
-        1213 | 1205 | 1020 => SqlError::Contended,
-        1969 | 3024 => SqlError::TooLong,
-        // No room, no connection, no memory, read-only for a while, shutting down, not let in.
-        1021 | 1037 | 1038 | 1040 | 1041 | 1045 | 1049 | 1053 | 1114 | 1129 | 1135 | 1203 | 1226 | 1290
-        | 1317 | 1792 | 1836 | 1927 => SqlError::Shortage(why),
-        _ => SqlError::Defect(why),
+        match self
+            .server
+            .answer_of(MARK_WAIT_MAX, write)
+            .map(|said| said.and_then(|text| Gtids::parse(&text)))
+        {
+            Ok(Some(gtids)) => {
+                position.note(question, &gtids);
+                position.set_mark(mark, Instant::now());
+                // Another process may be at it.
+                let old =
+                    format!("DELETE FROM replica_marks WHERE at < UNIX_TIMESTAMP() - {MARKS_KEPT_SECONDS}");
+                if self.server.answer_of(MARK_WAIT_MAX, open.conn.query_drop(old)).is_err() {
+                    self.connection = None;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a database's replicas are not used: the table replica_marks");
+                self.connection = None;
+            }
+        }
     }
 }

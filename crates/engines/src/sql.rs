@@ -8,6 +8,10 @@
 //! Texts are written once: `?` for parameters, and the types `BIGINT`, `VARCHAR(n)`, `BINARY(n)`,
 //! `MEDIUMTEXT` and `MEDIUMBLOB`. `{serial}` is the type of a number that the database counts up.
 //! Texts are compared byte for byte. Every engine passes [`conformance`].
+//!
+//! A database may have replicas, which answer reads. A read sees all that this process was told to
+//! be written before it began, whichever server answers it. What another process has written it
+//! sees a second later at the latest, or at once if it is asked of [`Sql::primary`].
 
 use std::{fmt, sync::Arc};
 use tokio::sync::oneshot;
@@ -35,6 +39,8 @@ pub enum SqlError {
     Unknown(String),
     /// The database is not what this program has made: it is newer, or damaged.
     Schema(String),
+    /// The server is not set up for what it is to do.
+    Setup(String),
     /// Any other error: a defect.
     Defect(String),
 }
@@ -44,7 +50,7 @@ impl SqlError {
     pub fn passes(&self) -> bool {
         match self {
             Self::Busy | Self::Shortage(_) | Self::TooLong | Self::Contended | Self::Unknown(_) => true,
-            Self::Duplicate(_) | Self::Schema(_) | Self::Defect(_) => false,
+            Self::Duplicate(_) | Self::Schema(_) | Self::Setup(_) | Self::Defect(_) => false,
         }
     }
 }
@@ -59,6 +65,7 @@ impl fmt::Display for SqlError {
             Self::Contended => f.write_str("other transactions were in the way"),
             Self::Unknown(why) => write!(f, "it is not known whether this was stored: {why}"),
             Self::Schema(why) => write!(f, "the database's tables: {why}"),
+            Self::Setup(why) => write!(f, "the database's server: {why}"),
             Self::Defect(why) => write!(f, "the database refused a statement: {why}"),
         }
     }
@@ -384,21 +391,57 @@ where
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// It reads, and a replica may answer.
     Read,
+    /// It reads on the primary.
+    ReadPrimary,
     Write,
     /// It changes tables, and may take long.
     Schema,
+}
+
+impl Kind {
+    pub(crate) fn is_read(self) -> bool {
+        matches!(self, Self::Read | Self::ReadPrimary)
+    }
 }
 
 /// An engine.
 pub(crate) trait Engine: Send + Sync {
     /// Takes a transaction, or says why not.
     fn submit(&self, job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError>;
+
+    /// See [`Sql::catch_up`].
+    fn catch_up(&self) {}
+
+    /// See [`Sql::reads`].
+    fn reads(&self) -> Option<Reads> {
+        None
+    }
+}
+
+/// Which servers have answered the reads of a database with replicas since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// Reads that replicas answered.
+    pub by_replicas: u64,
+    /// Reads that the primary answered.
+    pub by_primary: u64,
+    /// Of those, reads for which a replica was too late.
+    pub late: u64,
+    /// Of those, reads that a replica has failed: it is away, or not what it should be.
+    pub failed: u64,
+    pub replicas: u64,
+    /// Replicas that reads are given to now.
+    pub replicas_in_use: u64,
 }
 
 /// A database. Clones share it.
 #[derive(Clone)]
-pub struct Sql(pub(crate) Arc<dyn Engine>);
+pub struct Sql {
+    pub(crate) engine: Arc<dyn Engine>,
+    reads_on_primary: bool,
+}
 
 impl fmt::Debug for Sql {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -407,6 +450,27 @@ impl fmt::Debug for Sql {
 }
 
 impl Sql {
+    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, reads_on_primary: false }
+    }
+
+    /// The same database, of which replicas answer nothing: for reads by which something is decided
+    /// that other processes may have changed at this moment.
+    pub fn primary(&self) -> Self {
+        Self { engine: Arc::clone(&self.engine), reads_on_primary: true }
+    }
+
+    /// From now on reads see all that other processes have written before this call. It waits for
+    /// nothing.
+    pub fn catch_up(&self) {
+        self.engine.catch_up();
+    }
+
+    /// Which servers have answered reads, if there are replicas.
+    pub fn reads(&self) -> Option<Reads> {
+        self.engine.reads()
+    }
+
     /// A transaction that only reads. It sees one state of the database.
     pub async fn read<T, E>(
         &self,
@@ -416,7 +480,25 @@ impl Sql {
         T: Send + 'static,
         E: From<SqlError> + Send + 'static,
     {
-        self.ask(body, Kind::Read).await
+        let kind = if self.reads_on_primary { Kind::ReadPrimary } else { Kind::Read };
+        self.ask(body, kind).await
+    }
+
+    /// A read of one thing that another process may have written a moment ago: what a replica does
+    /// not have is asked of the primary.
+    pub async fn find<T, E>(
+        &self,
+        body: impl FnMut(&mut Tx<'_>) -> Result<Option<T>, E> + Clone + Send + 'static,
+    ) -> Result<Option<T>, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        let found = self.read(body.clone()).await?;
+        if found.is_some() || self.reads_on_primary || self.engine.reads().is_none() {
+            return Ok(found);
+        }
+        self.primary().read(body).await
     }
 
     /// A transaction. Once it is submitted it is carried out, also if the caller goes away.
@@ -441,7 +523,7 @@ impl Sql {
         E: From<SqlError> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        self.0.submit(Box::new(Work { body, said: None, tell }), kind)?;
+        self.engine.submit(Box::new(Work { body, said: None, tell }), kind)?;
         match told.await {
             Ok(said) => said,
             Err(_) => Err(SqlError::Defect("a transaction's function panicked".into()).into()),

@@ -52,7 +52,7 @@ pub fn open(path: &Path) -> Result<Sql, SqlError> {
         let (reader, to_read) = (Reopened::open(path, true)?, Arc::clone(&to_read));
         start("sql-read", move || read_all(reader, &to_read))?;
     }
-    Ok(Sql(Arc::new(Sqlite { writes, reads })))
+    Ok(Sql::new(Arc::new(Sqlite { writes, reads })))
 }
 
 fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SqlError> {
@@ -72,7 +72,7 @@ struct Sqlite {
 
 impl Engine for Sqlite {
     fn submit(&self, job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError> {
-        let queue = if kind == Kind::Read { &self.reads } else { &self.writes };
+        let queue = if kind.is_read() { &self.reads } else { &self.writes };
         queue.try_send((job, kind == Kind::Schema)).map_err(|error| match error {
             TrySendError::Full(_) => SqlError::Busy,
             TrySendError::Disconnected(_) => SqlError::Defect("the database's thread has ended".into()),

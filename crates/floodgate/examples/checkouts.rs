@@ -135,7 +135,7 @@ fn main() {
             let open = |set: &str| -> Vec<Sql> {
                 let one = |of: &&str| {
                     let name = name(set, of);
-                    mariadb::open_or_make(&maria.url(&name), &name).expect("a database")
+                    mariadb::open_or_make(&maria.url(&name), &name, &[]).expect("a database")
                 };
                 NAMES.iter().map(one).collect()
             };

@@ -3,12 +3,13 @@
 //! its winners from the message service at its own pace, and may be down meanwhile.
 
 use contracts::{Actor, TopicId, store::ShippingMethod};
-use engines::{chance::SystemChance, clock::Clock, mariadb, sql::Sql, sqlite};
+use databases::{Databases, DatabasesUrl, ReplicaUrl};
+use engines::{chance::SystemChance, clock::Clock, sql::Sql};
 use ports::{Follows, Ports, Tells};
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
-    fmt, fs, io,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU32},
@@ -33,6 +34,7 @@ use web::{
 };
 
 mod cache;
+mod databases;
 mod demo;
 mod mail;
 mod messages;
@@ -74,6 +76,7 @@ pub(crate) struct Config {
     pub(crate) sale_url: String,
     pub(crate) payments: String,
     pub(crate) databases: DatabasesUrl,
+    pub(crate) replicas: Vec<ReplicaUrl>,
     pub(crate) orders: Vec<shards::Config>,
     pub(crate) tax_basis_points: u32,
     pub(crate) shipping: Vec<ShippingMethod>,
@@ -121,39 +124,6 @@ impl StripeConfig {
     }
 }
 
-/// Where the databases are: `file:`, or a server's URL, whose user and password are never shown.
-#[derive(Clone, PartialEq, Deserialize)]
-#[serde(transparent)]
-pub(crate) struct DatabasesUrl(String);
-
-impl DatabasesUrl {
-    const FILES: &str = "file:";
-
-    /// What the names of databases on a server begin with; `None` for files.
-    fn prefix(&self) -> Option<&str> {
-        let (_, prefix) = self.0.strip_prefix("mysql://")?.rsplit_once('/')?;
-        let is_name = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        (is_name && (1..=40).contains(&prefix.len())).then_some(prefix)
-    }
-}
-
-impl fmt::Debug for DatabasesUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.rsplit_once('@') {
-            Some((_, server)) => write!(f, "mysql://…@{server}"),
-            None => f.write_str(&self.0),
-        }
-    }
-}
-
-impl Serialize for DatabasesUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{self:?}"))
-    }
-}
-
-/// Files of a database: of SQLite three connections, each with up to three; of a server eight.
-const FILES_OF_DATABASE: usize = 8;
 /// The dearest way of shipping: far from where sums could overflow.
 const SHIPPING_MINOR_MAX: u64 = 1_000_000_000;
 /// With fewer connections there is no store.
@@ -186,12 +156,8 @@ impl Config {
                 "links in letters lead to it: want the shop's origin, as mail.smtp is set".into(),
             ));
         }
-        if self.databases.0 != DatabasesUrl::FILES && self.databases.prefix().is_none() {
-            let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
-            return Some(("databases", want.into()));
-        }
-        if let Some(want) = shards::wrong(&self.orders) {
-            return Some(("orders", want));
+        if let Some(wrong) = databases::wrong(self) {
+            return Some(wrong);
         }
         let is_id = |id: &str| {
             (1..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
@@ -250,17 +216,12 @@ impl Config {
 
     /// Open files that the store may need.
     pub(crate) fn files_max(&self, is_demo: bool) -> usize {
-        if self.listen.is_empty() && !is_demo { 0 } else { self.open_max + self.files_of_databases() }
-    }
-
-    /// Of accounts, catalogue, payments, stock, and those of orders.
-    fn files_of_databases(&self) -> usize {
-        FILES_OF_DATABASE * (4 + shards::count(&self.orders))
+        if self.listen.is_empty() && !is_demo { 0 } else { self.open_max + databases::files(self) }
     }
 
     /// Makes do with so many files. Returns false if they are too few.
     pub(crate) fn fit(&mut self, files_max: usize) -> bool {
-        self.open_max = self.open_max.min(files_max.saturating_sub(self.files_of_databases()));
+        self.open_max = self.open_max.min(files_max.saturating_sub(databases::files(self)));
         self.open_max >= OPEN_MIN
     }
 
@@ -290,7 +251,8 @@ impl Default for Config {
             public_url: String::new(),
             sale_url: String::new(),
             payments: String::new(),
-            databases: DatabasesUrl(DatabasesUrl::FILES.into()),
+            databases: DatabasesUrl::default(),
+            replicas: Vec::new(),
             orders: Vec::new(),
             tax_basis_points: 0,
             shipping: vec![
@@ -384,6 +346,8 @@ struct Store {
     operations: Vec<Operation<()>>,
     loops: Vec<JoinSet<()>>,
     catalog: Arc<catalog::service::Service>,
+    /// Of which the metrics tell.
+    databases: Vec<(String, Sql)>,
     problem_page: web::page::ProblemPage,
 }
 
@@ -445,7 +409,7 @@ impl Bound {
         };
         let open_max = options.config.open_max;
         let mut operations = store.operations;
-        operations.extend(health(&protection, counts, counted, store.catalog));
+        operations.extend(health(&protection, counts, counted, (store.catalog, store.databases)));
         let listening = Listening::new(&protection, operations, (), Callers::Public, open_max);
         let listening = Arc::new(listening.with_problem_page(store.problem_page));
         let served = run(&protection, &listening, listener, drain, ends).await;
@@ -521,7 +485,7 @@ fn health(
     protection: &Arc<Protection>,
     counts: Arc<ServerMetrics>,
     counted: Metrics,
-    catalog: Arc<catalog::service::Service>,
+    (catalog, databases): (Arc<catalog::service::Service>, Vec<(String, Sql)>),
 ) -> Vec<Operation<()>> {
     use web::{
         api_keys::Role,
@@ -532,12 +496,13 @@ fn health(
     let metrics = move || {
         let mut now = Metrics::default();
         counts.read(&protection, &mut now);
-        let (counted, catalog) = (Arc::clone(&counted), Arc::clone(&catalog));
+        let (counted, catalog, databases) = (Arc::clone(&counted), Arc::clone(&catalog), databases.clone());
         async move {
             if let Ok(figures) = catalog.search_figures().await {
                 search_metrics(&figures, &mut now);
             }
             cache::metrics(&catalog, &mut now);
+            databases::metrics(&databases, &mut now);
             web::metrics::answer(&[&*counted, &now])
         }
     };
@@ -584,6 +549,7 @@ impl Contexts<'_> {
             });
             opened.await.map_err(io::Error::other)??
         };
+        let all = databases.all();
         let cache = self.config.cache.settings();
         let opened = catalog::service::Service::open_cached(databases.catalog, Arc::clone(&clock), cache);
         let catalog = opened.await?;
@@ -707,7 +673,7 @@ impl Contexts<'_> {
         let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
         let pages = shop.chain(sandbox).chain(media);
         let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked).chain(customers);
-        Ok(Store { operations: operations.collect(), loops, catalog, problem_page })
+        Ok(Store { operations: operations.collect(), loops, catalog, databases: all, problem_page })
     }
 
     /// What letters say of the shop. Their links lead to where it says that it is, or to its
@@ -740,44 +706,10 @@ fn by_store(reason: &str) -> Actor {
     Actor::new(Actor::STORE, reason)
 }
 
-/// A database for each context; orders have several.
-struct Databases {
-    accounts: Sql,
-    catalog: Sql,
-    payments: Sql,
-    inventory: Sql,
-    orders: Vec<(String, Sql)>,
-}
-
-impl Databases {
-    fn open(config: &Config, dir: &Path) -> Result<Self, NotOpen> {
-        make_dir(dir)?;
-        let url = &config.databases;
-        let at = |name: &str| match url.prefix() {
-            Some(prefix) => mariadb::open_or_make(&url.0, &format!("{prefix}_{name}")),
-            None => sqlite::open(&dir.join(format!("{name}.db"))),
-        };
-        Ok(Self {
-            accounts: at("accounts")?,
-            catalog: at("catalog")?,
-            payments: at("payments")?,
-            inventory: at("inventory")?,
-            orders: shards::databases(config, dir)?,
-        })
-    }
-}
-
-/// Only its owner may look into it.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    engines::embedded::disk::make_dir_durable(dir)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     #[test]
     fn secrets_of_stripe_are_read_from_files_that_only_their_owner_can_read() {

@@ -82,7 +82,7 @@ fn main() {
     let (stock, plain) = (open("inventory.db"), open("plain.db"));
     let on_sqlite = runtime.block_on(measure("SQLite", stock, plain, &options));
     let maria = MariaDb::start();
-    let open = |name: &str| mariadb::open_or_make(&maria.url(name), name).expect("a database");
+    let open = |name: &str| mariadb::open_or_make(&maria.url(name), name, &[]).expect("a database");
     let (stock, plain) = (open("inventory"), open("plain"));
     let on_mariadb = runtime.block_on(measure("MariaDB", stock, plain, &options));
     report(&[on_sqlite, on_mariadb], &options);

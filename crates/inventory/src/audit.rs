@@ -60,6 +60,8 @@ fn read(tx: &mut Tx<'_>, after: &str, at_most: usize) -> Result<Read, SqlError> 
 
 /// Audits SKUs after `after`.
 pub(crate) async fn audit(sql: &Sql, after: String, at_most: usize) -> Result<Found, SqlError> {
+    // Of two replicas the later one would lack entries that the other has counted.
+    let sql = &sql.primary();
     let of = sql.read(move |tx| read(tx, &after, at_most)).await?;
     let mut found = Found::default();
     let is_full = of.levels.len() == at_most;

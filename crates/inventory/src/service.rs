@@ -481,7 +481,8 @@ impl Service {
     /// Ends some reservations whose time has come. Returns how many were due.
     pub async fn expire_due(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let due = self.read(move |tx| store::due(tx, now, EXPIRED_MAX)).await?;
+        let due = self.sql.primary().read(move |tx| store::due(tx, now, EXPIRED_MAX)).await;
+        let due = due.map_err(|error| of_sql(&error))?;
         let count = due.len();
         if count > 0 {
             let orders = due.into_iter().collect();

@@ -70,6 +70,13 @@ impl Service {
         read.map_err(|error| of_sql(&error))
     }
 
+    /// The same for what is decided by them or written again, which replicas do not answer.
+    async fn lines_of_primary(&self, owner: &str) -> Result<Vec<(Sku, u32)>, StoreError> {
+        let (bucket, owner) = (Bucket::of_shopper(owner), owner.to_owned());
+        let read = self.needs.shards.read_primary(bucket, move |tx| cart_rows::lines(tx, &owner)).await;
+        read.map_err(|error| of_sql(&error))
+    }
+
     /// The lines at today's prices, and how many units of each are free.
     async fn view_of(&self, lines: Vec<(Sku, u32)>) -> Result<CartView, StoreError> {
         let skus: Vec<Sku> = lines.iter().map(|(sku, _)| sku.clone()).collect();
@@ -159,7 +166,7 @@ impl Service {
     async fn merge_into(&self, guest: GuestCart, account: AccountId) -> Result<(), StoreError> {
         let (guest, account, now) =
             (cart_rows::guest_name(&guest), account.to_string(), self.needs.clock.now());
-        let lines = self.lines_of(&guest).await?;
+        let lines = self.lines_of_primary(&guest).await?;
         if lines.is_empty() {
             return Ok(());
         }
@@ -186,10 +193,12 @@ impl Service {
     async fn check_out_one(&self, wanted: CheckOut) -> Result<OrderView, StoreError> {
         let (key, shopper, guest) = (wanted.key, wanted.shopper.to_string(), wanted.cart.clone());
         let made = match self.try_check_out(wanted).await {
-            Err(StoreError::Conflict(why)) => match self.find(key).await.map_err(|error| of_sql(&error))? {
-                Some(order) => self.checked_out_before(order, &shopper).await,
-                None => Err(StoreError::Conflict(why)),
-            },
+            Err(StoreError::Conflict(why)) => {
+                match self.find_primary(key).await.map_err(|error| of_sql(&error))? {
+                    Some(order) => self.checked_out_before(order, &shopper).await,
+                    None => Err(StoreError::Conflict(why)),
+                }
+            }
             other => other,
         }?;
         if let Some(guest) = guest {
@@ -202,7 +211,7 @@ impl Service {
     /// guest keeps it until the order is made.
     async fn copy(&self, guest: &GuestCart, shopper: &str) -> Result<(), StoreError> {
         let (shopper, now) = (shopper.to_owned(), self.needs.clock.now());
-        let lines = self.lines_of(&cart_rows::guest_name(guest)).await?;
+        let lines = self.lines_of_primary(&cart_rows::guest_name(guest)).await?;
         let bucket = Bucket::of_shopper(&shopper);
         let copied = self.needs.shards.write(bucket, move |tx| {
             if cart_rows::locked_lines(tx, &shopper)? == lines {
@@ -240,14 +249,14 @@ impl Service {
         let address = wanted.address.checked();
         let address =
             address.map_err(|(field, want)| StoreError::Invalid(format!("address.{field}: {want}")))?;
-        let found = self.find(wanted.key).await.map_err(|error| of_sql(&error))?;
+        let found = self.find_primary(wanted.key).await.map_err(|error| of_sql(&error))?;
         if let Some(order) = found {
             return self.checked_out_before(order, &shopper).await;
         }
         if let Some(guest) = &wanted.cart {
             self.copy(guest, &shopper).await?;
         }
-        let lines = self.lines_of(&shopper).await?;
+        let lines = self.lines_of_primary(&shopper).await?;
         let cart = self.view_of(lines.clone()).await?;
         if !cart.is_good() {
             return conflict("cart: look at it again, not all of it can be had");
@@ -406,7 +415,7 @@ impl Service {
     pub(crate) async fn sweep_shard(&self, number: usize) -> Result<bool, OrderError> {
         let (shard, now) = (&self.needs.shards.all()[number], self.needs.clock.now());
         let before = TimeMs(now.0.saturating_sub(GRACE.0));
-        let late = shard.sql.read(move |tx| store::unpaid_since(tx, before, SWEPT_MAX)).await?;
+        let late = shard.sql.primary().read(move |tx| store::unpaid_since(tx, before, SWEPT_MAX)).await?;
         let count = late.len();
         if count > 0 {
             shard
@@ -426,7 +435,7 @@ impl Service {
             self.wake();
         }
         let old = TimeMs(now.0.saturating_sub(CART_KEPT_FOR.0));
-        let forgotten = shard.sql.read(move |tx| cart_rows::any_before(tx, old)).await?;
+        let forgotten = shard.sql.primary().read(move |tx| cart_rows::any_before(tx, old)).await?;
         let forgotten = match forgotten {
             true => shard.sql.write(move |tx| cart_rows::forget(tx, old, SWEPT_MAX)).await?,
             false => 0,

@@ -137,7 +137,7 @@ impl HoldsPersonalData for Service {
             loop {
                 let shopper = shopper.clone();
                 let body = move |tx: &mut Tx<'_>| in_the_way(tx, &shopper, after);
-                let found = self.needs.shards.read(bucket, body).await;
+                let found = self.needs.shards.read_primary(bucket, body).await;
                 match found.map_err(|error: SqlError| of_sql(&error))? {
                     Ok(open) => return Ok(open),
                     Err(last) => after = Some(last),

@@ -17,6 +17,8 @@
 //! back; after a crash the next mover begins the copy anew, or goes on behind the third step. Each
 //! transaction of a mover looks for its own number on the row of the bucket, so one that was
 //! thought to be dead, and is not, changes nothing any more.
+//!
+//! Replicas take no part in it: what they have may be older than the bucket's last change.
 
 use crate::{
     directory::{self, Held, UnderWay},
@@ -139,7 +141,7 @@ impl Mover {
             return Ok(None);
         }
         let old = self.shard(&from)?;
-        let count = old.sql.read(rows::count_events).await?;
+        let count = old.sql.primary().read(rows::count_events).await?;
         if count >= EVENTS_MAX {
             return Err(MoveError::EventsWait { shard: from, count });
         }
@@ -315,7 +317,7 @@ impl Mover {
     /// copied elsewhere, and the old rows are all that there is.
     async fn must_fit(&self, bucket: Bucket, (old, new): (&Shard, &Shard)) -> Result<(), MoveError> {
         let state = async |shard: &Shard| {
-            let held = shard.sql.read(move |tx| directory::held(tx, bucket)).await?;
+            let held = shard.sql.primary().read(move |tx| directory::held(tx, bucket)).await?;
             Ok::<_, MoveError>(held.map(|of| of.state))
         };
         match (state(old).await?, state(new).await?) {
@@ -384,7 +386,7 @@ impl Mover {
         loop {
             self.still_here(bucket, &mut seen).await?;
             let from = at.clone();
-            let page = old.sql.read(move |tx| rows::read_page(tx, bucket, &from)).await?;
+            let page = old.sql.primary().read(move |tx| rows::read_page(tx, bucket, &from)).await?;
             let Some(page) = page else { break };
             copied.add(&page);
             events.extend(page.events());
@@ -397,7 +399,7 @@ impl Mover {
         loop {
             self.still_here(bucket, &mut seen).await?;
             let from = at.clone();
-            let page = new.sql.read(move |tx| rows::read_arrived(tx, bucket, &from)).await?;
+            let page = new.sql.primary().read(move |tx| rows::read_arrived(tx, bucket, &from)).await?;
             let Some(page) = page else { break };
             there.add(&page);
             at = page.next();

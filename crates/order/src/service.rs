@@ -243,11 +243,12 @@ impl Service {
 
     /// An order of any shopper.
     pub async fn find(&self, order: OrderId) -> Result<Option<OrderView>, SqlError> {
-        let read = self.needs.shards.read(order.bucket(), move |tx| {
-            let found = store::find(tx, order, false)?;
-            found.map(|stored| store::view(tx, stored)).transpose()
-        });
-        read.await
+        self.needs.shards.read(order.bucket(), move |tx| view_of(tx, order)).await
+    }
+
+    /// The same for what is decided by it, which replicas do not answer.
+    pub(crate) async fn find_primary(&self, order: OrderId) -> Result<Option<OrderView>, SqlError> {
+        self.needs.shards.read_primary(order.bucket(), move |tx| view_of(tx, order)).await
     }
 
     /// Payments of which the provider has told something become known to their orders.
@@ -371,7 +372,7 @@ impl Service {
     /// for it any more. Refused while it has enough left: then it gives it back.
     async fn forgo_refund(&self, order: OrderId, number: u32) -> Result<(), ReturnError> {
         let of_store = |_| ReturnError::Order(SqlError::Shortage("payments do not answer".into()).into());
-        let Some(found) = self.find(order).await? else { return Ok(()) };
+        let Some(found) = self.find_primary(order).await? else { return Ok(()) };
         let is_owed = |of: &&ReturnView| of.number == number && of.state == ReturnState::Received;
         let Some(of) = found.returns.iter().find(is_owed).filter(|of| of.refund_minor > 0) else {
             return Ok(());
@@ -506,6 +507,11 @@ impl Orders for Service {
             self.command(order, actor, reason, Command::Cancel).await.map_err(of_order)
         })
     }
+}
+
+fn view_of(tx: &mut Tx<'_>, order: OrderId) -> Result<Option<OrderView>, SqlError> {
+    let found = store::find(tx, order, false)?;
+    found.map(|stored| store::view(tx, stored)).transpose()
 }
 
 /// Takes events, hands them to `take`, and settles them as it says, for ever.

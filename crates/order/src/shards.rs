@@ -54,7 +54,8 @@ impl Map {
 #[derive(Debug)]
 struct Inner {
     all: Vec<Shard>,
-    home: usize,
+    /// The database that has the directory, which replicas do not answer.
+    home: Sql,
     map: RwLock<Arc<Map>>,
 }
 
@@ -106,16 +107,17 @@ impl Shards {
                     rows: directory::buckets_of_rows(tx)?,
                 })
             };
-            found.push(shard.sql.read(look).await?);
+            found.push(shard.sql.primary().read(look).await?);
         }
         are_themselves(&all, &found, home)?;
-        let is_there = all[home].sql.read(directory::version).await?.is_some();
+        let home_sql = all[home].sql.primary();
+        let is_there = home_sql.read(directory::version).await?.is_some();
         match is_there {
             true => join(&all, &found, home).await?,
             false => begin(&all, &found, home, now, chance).await?,
         }
-        let map = read_map(&all, home).await?;
-        let this = Self(Arc::new(Inner { all, home, map: RwLock::new(Arc::new(map)) }));
+        let map = read_map(&all, &home_sql).await?;
+        let this = Self(Arc::new(Inner { all, home: home_sql, map: RwLock::new(Arc::new(map)) }));
         if let Some((bucket, name)) = this.first_missing() {
             return schema(format!(
                 "bucket {bucket} is in {name}, which is not one of the orders' databases here: add it to store.orders"
@@ -154,7 +156,7 @@ impl Shards {
     }
 
     pub(crate) fn home(&self) -> &Sql {
-        &self.0.all[self.0.home].sql
+        &self.0.home
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Shard> {
@@ -185,7 +187,9 @@ impl Shards {
         if self.home().read(directory::version).await? == Some(known) {
             return Ok(());
         }
-        let map = read_map(&self.0.all, self.0.home).await?;
+        let map = read_map(&self.0.all, &self.0.home).await?;
+        // A replica may be so late that a bucket which has come back looks as it was when it left.
+        self.all().iter().for_each(|shard| shard.sql.catch_up());
         tracing::info!(version = map.version, "orders: the directory of buckets is a newer one");
         *self.0.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(map);
         if let Some((bucket, name)) = self.first_missing() {
@@ -198,7 +202,7 @@ impl Shards {
         Ok(())
     }
 
-    /// A transaction that only reads, on the database of this bucket.
+    /// A transaction that only reads, on the database of this bucket, or a replica of it.
     pub(crate) async fn read<T, E>(
         &self,
         bucket: Bucket,
@@ -208,9 +212,35 @@ impl Shards {
         T: Send + 'static,
         E: From<SqlError> + Send + 'static,
     {
+        self.read_on(bucket, body, Of::Any).await
+    }
+
+    /// The same for what is decided by it, which replicas do not answer.
+    pub(crate) async fn read_primary<T, E>(
+        &self,
+        bucket: Bucket,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
+        self.read_on(bucket, body, Of::Primary).await
+    }
+
+    async fn read_on<T, E>(
+        &self,
+        bucket: Bucket,
+        body: impl FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        mut of: Of,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<SqlError> + Send + 'static,
+    {
         let (mut waits, body) = (Waits::begin(), Arc::new(Mutex::new(body)));
         loop {
-            let sql = &self.of(bucket)?.sql;
+            let sql = of.sql(self.of(bucket)?);
             let body = Arc::clone(&body);
             let read = sql.read(move |tx| match directory::is_here(tx, bucket, Wants::Read)? {
                 true => (body.lock().unwrap_or_else(PoisonError::into_inner))(tx).map(Some),
@@ -220,6 +250,8 @@ impl Shards {
                 Some(read) => return Ok(read),
                 None => waits.pause(self, bucket).await?,
             }
+            // It may only be a replica that has not heard of it.
+            of = Of::Primary;
         }
     }
 
@@ -254,12 +286,13 @@ impl Shards {
         T: Send + 'static,
         E: From<SqlError> + Send + 'static,
     {
-        let mut waits = Waits::begin();
+        let (mut waits, mut of) = (Waits::begin(), Of::Any);
         loop {
             let (mut answers, mut seen) = (Vec::new(), Seen::default());
             for shard in self.all() {
                 let mut body = body.clone();
-                let read = shard.sql.read(move |tx| {
+                let sql = of.sql(shard);
+                let read = sql.read(move |tx| {
                     let here = directory::read_here(tx)?;
                     Ok::<_, E>((here, body(tx)?))
                 });
@@ -270,9 +303,27 @@ impl Shards {
             if seen.is_each_once() {
                 return Ok(answers);
             }
-            // One went from a database that was read to one that was not, or the other way round.
+            // One went from a database that was read to one that was not, or the other way round,
+            // or has done so for one replica and not yet for another.
+            of = Of::Primary;
             let missing = seen.a_missing();
             waits.pause(self, missing).await?;
+        }
+    }
+}
+
+/// Which servers may answer a read.
+#[derive(Debug, Clone, Copy)]
+enum Of {
+    Any,
+    Primary,
+}
+
+impl Of {
+    fn sql(self, shard: &Shard) -> Sql {
+        match self {
+            Self::Any => shard.sql.clone(),
+            Self::Primary => shard.sql.primary(),
         }
     }
 }
@@ -344,8 +395,8 @@ impl Waits {
     }
 }
 
-async fn read_map(all: &[Shard], home: usize) -> Result<Map, SqlError> {
-    let read = all[home].sql.read(|tx| {
+async fn read_map(all: &[Shard], home: &Sql) -> Result<Map, SqlError> {
+    let read = home.read(|tx| {
         let version = directory::version(tx)?;
         let version = version.ok_or_else(|| SqlError::Schema("the directory of buckets is gone".into()))?;
         Ok((version, directory::read(tx)?))
@@ -388,7 +439,7 @@ fn are_themselves(all: &[Shard], found: &[Found], home: usize) -> Result<(), Sql
 /// Databases that the directory does not know yet get their names; those that it knows must have
 /// one.
 async fn join(all: &[Shard], found: &[Found], home: usize) -> Result<(), SqlError> {
-    let known: BTreeSet<String> = all[home].sql.read(directory::read).await?.into_iter().collect();
+    let known: BTreeSet<String> = all[home].sql.primary().read(directory::read).await?.into_iter().collect();
     let Some((_, installation)) = found[home].identity.clone() else {
         return schema(format!("{HOME} has a directory, and no name: put it back from a backup"));
     };
@@ -448,13 +499,14 @@ async fn begin(
     let drawn = chance.bytes16().map_err(|error| SqlError::Shortage(error.to_string()))?;
     name_one(&all[home], drawn, of(HOME)).await?;
     // It may have been named before, with another number.
-    let installation = all[home].sql.read(directory::identity).await?.map_or(drawn, |(_, drawn)| drawn);
+    let installation =
+        all[home].sql.primary().read(directory::identity).await?.map_or(drawn, |(_, drawn)| drawn);
     for shard in all.iter().filter(|shard| shard.name != HOME) {
         name_one(shard, installation, of(&shard.name)).await?;
     }
     for shard in all {
         let want: BTreeSet<u16> = of(&shard.name).into_iter().collect();
-        if shard.sql.read(directory::read_here).await? != want {
+        if shard.sql.primary().read(directory::read_here).await? != want {
             return schema(format!(
                 "a first start with other databases than these was cut off, says {}: put store.orders right",
                 shard.name

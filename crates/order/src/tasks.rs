@@ -80,7 +80,8 @@ impl Service {
     /// Returns whether more may be due at once: not while what became of tasks cannot be written.
     pub(crate) async fn do_due(self: Arc<Self>, shard: &Shard, of: Asks) -> Result<bool, SqlError> {
         let now = self.needs.clock.now();
-        let due = shard.sql.read(move |tx| store::due_tasks(tx, now, of, READ_MAX)).await?;
+        // Others are asked for them: what another process has done a moment ago is not asked again.
+        let due = shard.sql.primary().read(move |tx| store::due_tasks(tx, now, of, READ_MAX)).await?;
         let (count, mut written) = (due.len(), 0);
         let mut under_way = JoinSet::new();
         for task in due {
@@ -189,15 +190,15 @@ impl Service {
                 },
                 None => Ok(Tried::Done),
             },
-            TaskKind::Reserve => match self.find(order).await? {
+            TaskKind::Reserve => match self.find_primary(order).await? {
                 Some(order) => self.reserve(&order).await.map(|_| Tried::Done),
                 None => Ok(Tried::Done),
             },
-            TaskKind::SetStock => match self.find(order).await? {
+            TaskKind::SetStock => match self.find_primary(order).await? {
                 Some(order) => self.set_stock(&order).await,
                 None => Ok(Tried::Done),
             },
-            TaskKind::FreeStock => match self.find(order).await? {
+            TaskKind::FreeStock => match self.find_primary(order).await? {
                 // It is paid after all: its units are set aside again.
                 Some(of) if !matches!(of.state, OrderState::Cancelled | OrderState::Expired) => {
                     Ok(Tried::Done)
@@ -213,7 +214,7 @@ impl Service {
                 }
                 other => other.map(|()| Tried::Done),
             },
-            TaskKind::TakeBack | TaskKind::RefundReturn => match self.find(order).await? {
+            TaskKind::TakeBack | TaskKind::RefundReturn => match self.find_primary(order).await? {
                 Some(order) => self.settle_return(&order, task).await,
                 None => Ok(Tried::Done),
             },
@@ -321,19 +322,19 @@ impl Service {
 
     async fn waits_for_stock(&self, order: OrderId) -> Result<bool, StoreError> {
         let body = move |tx: &mut Tx<'_>| store::waits_for_stock(tx, order);
-        let read = self.needs.shards.read(order.bucket(), body);
+        let read = self.needs.shards.read_primary(order.bucket(), body);
         read.await.map_err(|error| of_sql(&error))
     }
 
     pub(crate) async fn paid_with(&self, order: &OrderView) -> Result<Option<PaymentId>, StoreError> {
         let id = order.id;
-        let found = self.needs.shards.read(id.bucket(), move |tx| store::find(tx, id, false)).await;
+        let found = self.needs.shards.read_primary(id.bucket(), move |tx| store::find(tx, id, false)).await;
         let found = found.map_err(|error| of_sql(&error))?;
         Ok(found.and_then(|stored| stored.order.payment_id))
     }
 
     async fn hold_of(&self, shard: &Shard, order: OrderId) -> Result<Option<HoldRef>, SqlError> {
-        let found = shard.sql.read(move |tx| store::find(tx, order, false)).await?;
+        let found = shard.sql.primary().read(move |tx| store::find(tx, order, false)).await?;
         Ok(found.and_then(|stored| stored.hold))
     }
 

@@ -160,7 +160,9 @@ impl Service {
                 break;
             }
             let asked = Arc::clone(&sought);
-            let found = shard.sql.read(move |tx| {
+            // What is not found becomes an order.
+            let sql = shard.sql.primary();
+            let found = sql.read(move |tx| {
                 let here = directory::read_here(tx)?;
                 let found = asked.iter().map(|hold| match store::of_hold(tx, hold)? {
                     Some(order) => directory::is_here(tx, order.bucket(), Wants::Read),

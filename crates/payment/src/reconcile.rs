@@ -57,7 +57,8 @@ impl Service {
     pub(crate) async fn books_once(&self) -> Result<(), StoreError> {
         self.read_books().await?;
         let (now, name) = (self.clock.now(), self.provider.name());
-        let kept = self.sql.read(move |tx| ledger::kept(tx, name)).await.map_err(|error| of_sql(&error))?;
+        let kept = self.sql.primary().read(move |tx| ledger::kept(tx, name)).await;
+        let kept = kept.map_err(|error| of_sql(&error))?;
         let since = kept.map_or(now, |kept| kept.since);
         let mut are_refunds_read = false;
         for back in (1..=DAYS_BACK).rev() {
@@ -103,7 +104,8 @@ impl Service {
     pub async fn read_books(&self) -> Result<u64, StoreError> {
         let _alone = self.reading.lock().await;
         let (now, name) = (self.clock.now(), self.provider.name());
-        let kept = self.sql.read(move |tx| ledger::kept(tx, name)).await.map_err(|error| of_sql(&error))?;
+        let kept = self.sql.primary().read(move |tx| ledger::kept(tx, name)).await;
+        let kept = kept.map_err(|error| of_sql(&error))?;
         let mut kept = kept.unwrap_or(Kept { since: now, read_until: back(now, FIRST) });
         // What was read while the clock was ahead is read again.
         let mut from = match kept.read_until <= now {
@@ -186,9 +188,11 @@ impl Service {
     pub(crate) async fn compare(&self, day: Day) -> Result<Report, StoreError> {
         let name = self.provider.name();
         let mut comparison = Comparison::new(name, day.begins_at(), day.ends_at());
+        // What a replica lacks would be a difference.
+        let sql = self.sql.primary();
         loop {
             let so_far = comparison.clone();
-            let read = self.sql.read(move |tx| {
+            let read = sql.read(move |tx| {
                 let mut next = so_far.clone();
                 let is_more = next.go_on(tx)?;
                 Ok::<_, SqlError>((next, is_more))
@@ -201,10 +205,10 @@ impl Service {
         }
         let made_at = self.clock.now();
         let since = TimeMs(day.ends_at().0.saturating_sub(REFUND_TAKES.0));
-        let open = self.sql.read(move |tx| ledger::refunds_open(tx, name, since)).await;
+        let open = sql.read(move |tx| ledger::refunds_open(tx, name, since)).await;
         let refunds_open = open.map_err(|error| of_sql(&error))?;
         let times = (day.begins_at(), day.ends_at());
-        let failed = self.sql.read(move |tx| ledger::refunds_failed(tx, name, times)).await;
+        let failed = sql.read(move |tx| ledger::refunds_failed(tx, name, times)).await;
         let refunds_failed = failed.map_err(|error| of_sql(&error))?;
         let written = self.sql.write(move |tx| {
             let report = Report {

@@ -219,7 +219,7 @@ impl Service {
     /// Asks the provider for refunds that are due; returns how many those were.
     pub(crate) async fn refund_due(&self) -> Result<usize, SqlError> {
         let (now, name) = (self.clock.now(), self.provider.name());
-        let due = self.sql.read(move |tx| store::due_refunds(tx, now, name, READ_MAX)).await?;
+        let due = self.sql.primary().read(move |tx| store::due_refunds(tx, now, name, READ_MAX)).await?;
         let count = due.len();
         for (refund, tries) in due {
             let asked = match refund.amount.amount_minor {

@@ -113,7 +113,7 @@ pub fn on_sqlite(test: impl AsyncFnOnce(&Shop)) {
 /// With two pools of connections, as two processes have them.
 pub fn on_mariadb(test: impl AsyncFnOnce(&Shop)) {
     let server = server::MariaDb::start();
-    let pools = ["x", "x"].map(|name| mariadb::open_or_make(&server.url(name), "catalog").unwrap());
+    let pools = ["x", "x"].map(|name| mariadb::open_or_make(&server.url(name), "catalog", &[]).unwrap());
     runtime().block_on(async { test(&Shop::open(pools.into()).await).await });
 }
 

@@ -84,7 +84,8 @@ async fn tell_some<E, F>(sql: &Sql, post: &impl Fn(Vec<String>) -> F) -> Result<
 where
     F: Future<Output = Result<(), E>>,
 {
-    let mut found = sql.read(oldest).await.map_err(NotTold::Sql)?;
+    // A replica may not know yet what another process has told and removed: it would be told twice.
+    let mut found = sql.primary().read(oldest).await.map_err(NotTold::Sql)?;
     let mut is_more = found.len() == TOLD_MAX;
     let mut bytes = 0;
     let fits = found.iter().take_while(|(_, event)| {

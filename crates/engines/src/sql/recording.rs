@@ -1,7 +1,7 @@
 //! Records what is asked of a database, for a bench that asks the same of it without the program
 //! that asked first.
 
-use super::{Engine, Job, Kind, Param, Row, Sql, SqlError, Statements, Tx, Verdict};
+use super::{Engine, Job, Kind, Param, Reads, Row, Sql, SqlError, Statements, Tx, Verdict};
 use std::{
     mem,
     sync::{Arc, Mutex, PoisonError},
@@ -58,7 +58,7 @@ impl Recording {
 pub fn record(sql: &Sql) -> (Sql, Recording) {
     let recording = Recording::default();
     let recorder = Recorder { sql: sql.clone(), recording: recording.clone() };
-    (Sql(Arc::new(recorder)), recording)
+    (Sql::new(Arc::new(recorder)), recording)
 }
 
 struct Recorder {
@@ -68,8 +68,16 @@ struct Recorder {
 
 impl Engine for Recorder {
     fn submit(&self, job: Box<dyn Job>, kind: Kind) -> Result<(), SqlError> {
-        let (recording, is_read) = (self.recording.clone(), kind == Kind::Read);
-        self.sql.0.submit(Box::new(Recorded { job, is_read, statements: Vec::new(), recording }), kind)
+        let (recording, is_read) = (self.recording.clone(), kind.is_read());
+        self.sql.engine.submit(Box::new(Recorded { job, is_read, statements: Vec::new(), recording }), kind)
+    }
+
+    fn catch_up(&self) {
+        self.sql.catch_up();
+    }
+
+    fn reads(&self) -> Option<Reads> {
+        self.sql.reads()
     }
 }
 

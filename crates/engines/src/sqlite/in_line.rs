@@ -96,7 +96,7 @@ impl Database {
 
     /// The database as a process has it.
     pub fn sql(&self, asked: Asked) -> Sql {
-        Sql(Arc::new(InLine { database: self.clone(), asked }))
+        Sql::new(Arc::new(InLine { database: self.clone(), asked }))
     }
 
     /// Whether a transaction waits.
@@ -150,7 +150,7 @@ fn run(
     let mut watched = Watched { current: Current(connection), fate, has_died: false, has_written: false };
     let verdict = job.run(&mut Tx(&mut watched));
     let (has_died, has_written) = (watched.has_died, watched.has_written);
-    if has_died || kind == Kind::Read || verdict == Verdict::Rollback {
+    if has_died || kind.is_read() || verdict == Verdict::Rollback {
         let ended = if connection.is_autocommit() { Ok(()) } else { step("ROLLBACK") };
         return (ended, has_died);
     }

@@ -1,10 +1,12 @@
 //! Where the databases of orders are: beside the store's others, or where `store.orders` says.
 
-use super::{DatabasesUrl, NotOpen, make_dir};
+use super::{
+    NotOpen,
+    databases::{DatabasesUrl, ReplicaUrl, make_dir, wrong_replicas},
+};
 use engines::{
     chance::SystemChance,
     clock::Clock,
-    mariadb,
     sql::{Sql, SqlError},
     sqlite,
 };
@@ -28,11 +30,15 @@ pub(crate) struct Config {
     /// None: where `store.databases` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url: Option<DatabasesUrl>,
+    /// Of its own url. Without one they are `store.replicas`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replicas: Vec<ReplicaUrl>,
 }
 
-/// How many databases there are.
-pub(super) fn count(orders: &[Config]) -> usize {
-    if orders.is_empty() { BY_DEFAULT } else { orders.len() }
+/// How many databases there are, with each of their replicas. `replicas` has the store's server.
+pub(super) fn count(orders: &[Config], replicas: usize) -> usize {
+    let of = |of: &Config| 1 + if of.url.is_some() { of.replicas.len() } else { replicas };
+    if orders.is_empty() { BY_DEFAULT * (1 + replicas) } else { orders.iter().map(of).sum() }
 }
 
 /// Why they cannot be used.
@@ -42,13 +48,24 @@ pub(super) fn wrong(orders: &[Config]) -> Option<String> {
         let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         (1..=20).contains(&number.len()) && number.bytes().all(is_word)
     };
-    let is_place = |url: &DatabasesUrl| url.0 == DatabasesUrl::FILES || url.prefix().is_some();
     let names: BTreeSet<&str> = orders.iter().map(|of| &*of.name).collect();
     let is_good = orders.is_empty()
         || (names.len() == orders.len()
             && names.contains(HOME)
             && orders.len() <= SHARDS_MAX
-            && orders.iter().all(|of| is_name(&of.name) && of.url.as_ref().is_none_or(is_place)));
+            && orders
+                .iter()
+                .all(|of| is_name(&of.name) && of.url.as_ref().is_none_or(DatabasesUrl::is_place)));
+    if let Some(alone) = orders.iter().find(|of| of.url.is_none() && !of.replicas.is_empty()) {
+        return Some(format!("{}: without a url of its own its replicas are store.replicas", alone.name));
+    }
+    let of_one = |of: &Config| {
+        let want = wrong_replicas(of.url.as_ref()?, &of.replicas)?;
+        Some(format!("the replicas of {}: {want}", of.name))
+    };
+    if let Some(want) = orders.iter().find_map(of_one).filter(|_| is_good) {
+        return Some(want);
+    }
     (!is_good).then(|| {
         format!(
             "want up to {SHARDS_MAX} such as {{ name = \"orders_4\", url = \"mysql://user:password@host:3306/DATABASE\" }}, \
@@ -60,31 +77,47 @@ pub(super) fn wrong(orders: &[Config]) -> Option<String> {
 /// Opens them, each with its name. Nothing is asked of those on servers that are there already.
 pub(super) fn databases(config: &super::Config, dir: &Path) -> Result<Vec<(String, Sql)>, NotOpen> {
     make_dir(dir)?;
-    let open = |name: &str, url: Option<&DatabasesUrl>| {
-        let (url, database) = match url {
-            Some(url) => (url, url.prefix().map(str::to_owned)),
-            None => (&config.databases, config.databases.prefix().map(|prefix| format!("{prefix}_{name}"))),
+    let open = |name: &str, own: Option<(&DatabasesUrl, &[ReplicaUrl])>| {
+        let (url, replicas, database) = match own {
+            Some((url, replicas)) => (url, replicas, url.prefix().map(str::to_owned)),
+            None => {
+                let url = &config.databases;
+                (url, &*config.replicas, url.prefix().map(|prefix| format!("{prefix}_{name}")))
+            }
         };
         let opened = match database {
-            Some(database) => mariadb::open_or_make(&url.0, &database),
+            Some(database) => url.open(&database, replicas),
             None => sqlite::open(&dir.join(format!("{}.db", name.replace('_', "-")))),
         };
-        let named = |error: SqlError| NotOpen { passes: error.passes(), why: format!("{name}: {error}") };
+        let named = |error: SqlError| {
+            let of = match (&error, own) {
+                (SqlError::Setup(_), None) => "store.replicas: ",
+                (SqlError::Setup(_), Some(_)) => "store.orders: ",
+                _ => "",
+            };
+            NotOpen { passes: error.passes(), why: format!("{of}{name}: {error}") }
+        };
         Ok((name.to_owned(), opened.map_err(named)?))
     };
     match config.orders.is_empty() {
         true => (0..BY_DEFAULT).map(|number| open(&format!("{BEGINS_WITH}{number}"), None)).collect(),
-        false => config.orders.iter().map(|of| open(&of.name, of.url.as_ref())).collect(),
+        false => {
+            let one = |of: &Config| open(&of.name, of.url.as_ref().map(|url| (url, &*of.replicas)));
+            config.orders.iter().map(one).collect()
+        }
     }
 }
 
-/// Opens the databases of orders alone, for a command. `data` is the data directory.
+/// Opens the databases of orders alone, for a command, which decides by what it reads: it does
+/// without replicas. `data` is the data directory.
 pub(crate) async fn open(
     config: &super::Config,
     data: &Path,
     clock: &dyn Clock,
 ) -> Result<Shards, Box<dyn std::error::Error>> {
-    let (config, dir) = (config.clone(), data.join("store"));
+    let (mut config, dir) = (config.clone(), data.join("store"));
+    config.replicas.clear();
+    config.orders.iter_mut().for_each(|of| of.replicas.clear());
     let opened = tokio::task::spawn_blocking(move || databases(&config, &dir)).await?;
     let all = opened.map_err(|error| error.why)?;
     Ok(Shards::open(all, clock.now(), &SystemChance).await?)
@@ -109,6 +142,24 @@ mod tests {
         );
         assert_eq!(wrong(&good), None);
         assert!(!format!("{good:?}").contains("secret"), "{good:?}");
+        let replicas =
+            r#"orders = [{ name = "orders_0", url = "mysql://h/x", replicas = ["mysql://u:secret@r"] }]"#;
+        assert_eq!(wrong(&read(replicas)), None);
+        assert!(!format!("{:?}", read(replicas)).contains("secret"));
+        for (bad, want) in [
+            (r#"[{ name = "orders_0", replicas = ["mysql://r"] }]"#, "orders_0: without a url of its own"),
+            (
+                r#"[{ name = "orders_0", url = "mysql://h/x", replicas = ["mysql://h"] }]"#,
+                "of orders_0: h is the primary",
+            ),
+            (
+                r#"[{ name = "orders_0", url = "file:", replicas = ["mysql://h"] }]"#,
+                "of orders_0: replicas are other",
+            ),
+        ] {
+            let said = wrong(&read(&format!("orders = {bad}"))).expect(bad);
+            assert!(said.contains(want), "{said}");
+        }
         for bad in [
             r#"[{ name = "orders_1" }]"#,
             r#"[{ name = "orders_0" }, { name = "orders_0" }]"#,

@@ -64,7 +64,7 @@ pub async fn open(pools: Vec<Sql>, is_mariadb: bool) -> Stock {
 
 /// Two pools of connections, as two processes have them.
 pub fn pools(server: &server::MariaDb) -> Vec<Sql> {
-    ["x", "x"].map(|name| mariadb::open_or_make(&server.url(name), "inventory").unwrap()).into()
+    ["x", "x"].map(|name| mariadb::open_or_make(&server.url(name), "inventory", &[]).unwrap()).into()
 }
 
 /// Runs the test on SQLite, and on MariaDB with two pools.

@@ -408,7 +408,8 @@ async fn orders_are_placed_while_buckets_move(pools: impl Fn() -> Vec<(String, S
     assert!(listed > 3 && placed.len() > 100 && moved.orders > 100, "{listed} {} {moved:?}", placed.len());
     let (mut found, mut events) = (Vec::new(), Vec::new());
     for shard in first.all() {
-        let read = shard.sql.read(|tx| {
+        let sql = shard.sql.primary();
+        let read = sql.read(|tx| {
             let ids = tx.query("SELECT id FROM orders", &[], |row| row.array(0).map(OrderId::from_bytes))?;
             Ok::<_, SqlError>((ids, tx.query("SELECT body FROM outbox", &[], |row| row.text(0))?))
         });
@@ -435,13 +436,70 @@ async fn orders_are_placed_in_files_while_buckets_move() {
     orders_are_placed_while_buckets_move(|| numbered((0..3).map(file).collect())).await;
 }
 
+/// The database of orders with this number.
+fn open_on(server: &MariaDb, number: usize, replicas: &[&MariaDb]) -> Sql {
+    let (url, replicas) = (server.url("x"), replicas.iter().map(|of| of.server_url()).collect::<Vec<_>>());
+    let opened = std::thread::spawn(move || {
+        let replicas: Vec<&str> = replicas.iter().map(String::as_str).collect();
+        mariadb::open_or_make(&url, &format!("orders_{number}"), &replicas)
+    });
+    opened.join().unwrap().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orders_are_placed_on_two_servers_while_buckets_move() {
     let servers = [MariaDb::start(), MariaDb::start()];
+    let open = |number: usize| open_on(&servers[number % 2], number, &[]);
+    orders_are_placed_while_buckets_move(|| numbered((0..4).map(open).collect())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_are_placed_on_two_servers_with_replicas_while_buckets_move() {
+    let servers = [MariaDb::start_primary(), MariaDb::start_primary()];
+    let replicas = [servers[0].start_replica(1), servers[1].start_replica(2)];
+    let opened = std::sync::Mutex::new(Vec::new());
     let open = |number: usize| {
-        let url = servers[number % 2].url("x");
-        let opened = std::thread::spawn(move || mariadb::open_or_make(&url, &format!("orders_{number}")));
-        opened.join().unwrap().unwrap()
+        let sql = open_on(&servers[number % 2], number, &[&replicas[number % 2]]);
+        opened.lock().unwrap().push(sql.clone());
+        sql
     };
     orders_are_placed_while_buckets_move(|| numbered((0..4).map(open).collect())).await;
+    let all: Vec<_> = opened.lock().unwrap().iter().filter_map(Sql::reads).collect();
+    println!("{all:?}");
+    assert!(all.iter().map(|of| of.by_replicas).sum::<u64>() > 0, "{all:?}");
+}
+
+/// A replica that stands still has the bucket as it was before it went away, and says that it is
+/// there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_comes_back_is_not_read_as_it_was_when_it_left() {
+    let server = MariaDb::start_primary();
+    let replica = server.start_replica(1);
+    let open = |replicas: &[&MariaDb]| numbered((0..3).map(|of| open_on(&server, of, replicas)).collect());
+    let shards = Shards::open(open(&[&replica]), NOW, &SystemChance).await.unwrap();
+    let mover = mover(&Shards::open(open(&[]), NOW, &SystemChance).await.unwrap());
+    let (bucket, at) = (Bucket::numbered(400).unwrap(), "orders_1");
+    let shopper = shopper_of(bucket, 0);
+    assert_eq!(shards.of(bucket).unwrap().name, at);
+    let sql = shards.named(at).unwrap().sql.clone();
+    let find = async |id: OrderId| {
+        let found = shards.read(id.bucket(), move |tx| store::find(tx, id, false)).await;
+        found.unwrap().is_some()
+    };
+    for number in 0..3 {
+        let before = place(&shards, &shopper, 2 * number).await.unwrap();
+        let answered = sql.reads().unwrap().by_replicas;
+        while sql.reads().unwrap().by_replicas == answered {
+            assert!(find(before).await);
+        }
+        replica.execute("STOP SLAVE SQL_THREAD");
+        mover.move_to(bucket, "orders_2").await.unwrap();
+        let id = place(&shards, &shopper, 2 * number + 1).await.unwrap();
+        // Its position is new, and of before the bucket came back.
+        sql.primary().read(|_| Ok::<_, SqlError>(())).await.unwrap();
+        mover.move_to(bucket, at).await.unwrap();
+        shards.refresh().await.unwrap();
+        assert!(find(id).await, "{number}");
+        replica.execute("START SLAVE SQL_THREAD");
+    }
 }

@@ -7,6 +7,7 @@ use engines::{
 use server::MariaDb;
 use std::sync::Arc;
 
+mod replicas;
 mod server;
 
 const LEDGER: &[Migration] = &[Migration {
@@ -29,7 +30,7 @@ fn mariadb_keeps_every_promise_of_the_port() {
     runtime().block_on(conformance::check(&mut || {
         count += 1;
         let server = Arc::clone(&server);
-        let open = move || mariadb::open_or_make(&server.url("x"), &format!("fresh{count}")).unwrap();
+        let open = move || mariadb::open_or_make(&server.url("x"), &format!("fresh{count}"), &[]).unwrap();
         Box::pin(async move { tokio::task::spawn_blocking(open).await.unwrap() })
     }));
 }
@@ -38,7 +39,7 @@ fn mariadb_keeps_every_promise_of_the_port() {
 fn a_server_that_is_killed_is_waited_for_and_what_was_said_to_be_written_is_there() {
     let mut server = MariaDb::start();
     let runtime = runtime();
-    let sql = mariadb::open_or_make(&server.url("x"), "ledgers").unwrap();
+    let sql = mariadb::open_or_make(&server.url("x"), "ledgers", &[]).unwrap();
     runtime.block_on(sql.migrate(LEDGER)).unwrap();
     let (mut said, mut unknown, mut refused) = (Vec::new(), Vec::new(), 0);
     for number in 0..300u64 {
@@ -75,7 +76,7 @@ fn a_server_that_is_killed_is_waited_for_and_what_was_said_to_be_written_is_ther
 #[test]
 fn transactions_that_lock_each_other_out_are_run_again() {
     let server = MariaDb::start();
-    let sql = mariadb::open_or_make(&server.url("x"), "locks").unwrap();
+    let sql = mariadb::open_or_make(&server.url("x"), "locks", &[]).unwrap();
     runtime().block_on(async {
         sql.migrate(LEDGER).await.unwrap();
         for number in [1u64, 2] {

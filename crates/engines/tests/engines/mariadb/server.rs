@@ -19,14 +19,56 @@ pub struct MariaDb {
     dir: tempfile::TempDir,
     port: u16,
     child: Option<Child>,
+    role: Role,
 }
+
+/// What a server is to the others.
+#[derive(Debug, Clone, Copy)]
+enum Role {
+    /// It writes no binary log.
+    Alone,
+    Primary,
+    /// With this number, which differs from all others'.
+    Replica(u32),
+}
+
+/// Where a server without tables of users keeps how far it has copied: it makes them neither.
+const COPIED_TO: &str = "SET sql_log_bin = 0; CREATE DATABASE IF NOT EXISTS mysql; \
+    CREATE TABLE IF NOT EXISTS mysql.gtid_slave_pos ( \
+        domain_id INT UNSIGNED NOT NULL, sub_id BIGINT UNSIGNED NOT NULL, \
+        server_id INT UNSIGNED NOT NULL, seq_no BIGINT UNSIGNED NOT NULL, \
+        PRIMARY KEY (domain_id, sub_id)) ENGINE = InnoDB";
 
 impl MariaDb {
     pub fn start() -> Self {
+        Self::start_as(Role::Alone)
+    }
+
+    /// One that others can copy.
+    pub fn start_primary() -> Self {
+        let server = Self::start_as(Role::Primary);
+        server.execute(COPIED_TO);
+        server
+    }
+
+    /// A server that copies this primary from the beginning of its log, and that only its
+    /// administrator may write to. `number` is not one that another replica has.
+    pub fn start_replica(&self, number: u32) -> Self {
+        let server = Self::start_as(Role::Replica(1 + number));
+        server.execute(COPIED_TO);
+        server.execute(&format!(
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, MASTER_USER = 'root', \
+             MASTER_CONNECT_RETRY = 1, MASTER_USE_GTID = slave_pos; START SLAVE",
+            self.port
+        ));
+        server
+    }
+
+    fn start_as(role: Role) -> Self {
         let dir = tempfile::Builder::new().prefix("floodgate-mariadb-").tempdir().unwrap();
         fs::create_dir(dir.path().join("data")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { dir, port, child: None };
+        let mut server = Self { dir, port, child: None, role };
         server.restart();
         // A kill within the moment in which it makes its files would leave them unusable.
         let pid = Pid::from_child(server.child.as_ref().expect("it runs"));
@@ -47,7 +89,18 @@ impl MariaDb {
         let child = Command::new("mariadbd")
             .args(["--no-defaults", "--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=1"])
             // Without tables of users: everybody is let in, and no installer is needed.
-            .args(["--innodb-buffer-pool-size=64M", "--skip-log-bin", "--skip-grant-tables"])
+            .args(["--innodb-buffer-pool-size=64M", "--skip-grant-tables"])
+            .args(match self.role {
+                Role::Alone => vec!["--skip-log-bin".to_owned()],
+                Role::Primary => vec!["--server-id=1".to_owned(), "--log-bin=log".to_owned()],
+                Role::Replica(number) => {
+                    vec![
+                        format!("--server-id={number}"),
+                        "--read-only".to_owned(),
+                        "--relay-log=relay".to_owned(),
+                    ]
+                }
+            })
             .arg(format!("--datadir={}", path("data")))
             .arg(format!("--tmpdir={}", self.dir.path().display()))
             .arg(format!("--socket={}", path("socket")))
@@ -88,6 +141,30 @@ impl MariaDb {
 
     pub fn url(&self, database: &str) -> String {
         format!("mysql://root@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The URL without a database.
+    pub fn server_url(&self) -> String {
+        format!("mysql://root@127.0.0.1:{}", self.port)
+    }
+
+    /// Has the client that comes with the server carry this out, as its administrator. Returns rows
+    /// as lines, with a tab between columns.
+    #[track_caller]
+    pub fn execute(&self, sql: &str) -> String {
+        let done = Command::new("mariadb")
+            .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1", "--user=root", "--batch"])
+            .args(["--skip-column-names", &format!("--port={}", self.port), "--execute", sql])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Stops its process, or lets it go on: it keeps its connections, and answers nothing.
+    pub fn freeze(&self, is_frozen: bool) {
+        let pid = Pid::from_child(self.child.as_ref().expect("it runs"));
+        kill_process(pid, if is_frozen { Signal::STOP } else { Signal::CONT }).unwrap();
     }
 
     pub fn kill(&mut self) {

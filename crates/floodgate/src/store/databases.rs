@@ -1,0 +1,248 @@
+//! Where the store's databases are, which replicas they have, and their opening.
+
+use super::{Config, NotOpen, shards};
+use engines::{
+    mariadb,
+    sql::{Reads, Sql, SqlError},
+    sqlite,
+};
+use serde::{Deserialize, Serialize, Serializer};
+use std::{collections::BTreeSet, fmt, fs, io, path::Path};
+use web::metrics::{Metric, Registry};
+
+/// Files of a database: of SQLite three connections, each with up to three; of a server eight, and
+/// of each of its replicas.
+const FILES_OF_DATABASE: usize = 8;
+/// The most replicas of one server: each has eight connections for each database.
+const REPLICAS_MAX: usize = 4;
+
+/// Where the databases are: `file:`, or a server's URL, whose user and password are never shown.
+#[derive(Clone, PartialEq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DatabasesUrl(String);
+
+impl Default for DatabasesUrl {
+    fn default() -> Self {
+        Self(Self::FILES.into())
+    }
+}
+
+impl DatabasesUrl {
+    const FILES: &str = "file:";
+
+    /// What the names of databases on a server begin with; `None` for files.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        let (_, prefix) = self.0.strip_prefix("mysql://")?.rsplit_once('/')?;
+        let is_name = prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        (is_name && (1..=40).contains(&prefix.len())).then_some(prefix)
+    }
+
+    pub(super) fn is_place(&self) -> bool {
+        self.0 == Self::FILES || self.prefix().is_some()
+    }
+
+    /// The host and the port.
+    fn server(&self) -> &str {
+        let rest = self.0.strip_prefix("mysql://").unwrap_or_default();
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
+        rest.split_once('/').map_or(rest, |(server, _)| server)
+    }
+
+    /// Opens the database of this name on the server.
+    pub(super) fn open(&self, name: &str, replicas: &[ReplicaUrl]) -> Result<Sql, SqlError> {
+        let replicas: Vec<&str> = replicas.iter().map(|url| &*url.0.0).collect();
+        mariadb::open_or_make(&self.0, name, &replicas)
+    }
+}
+
+impl fmt::Debug for DatabasesUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.rsplit_once('@') {
+            Some((_, server)) => write!(f, "mysql://…@{server}"),
+            None => f.write_str(&self.0),
+        }
+    }
+}
+
+impl Serialize for DatabasesUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
+}
+
+/// A server that copies another one with all its databases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct ReplicaUrl(DatabasesUrl);
+
+impl ReplicaUrl {
+    fn is_place(&self) -> bool {
+        let Self(url) = self;
+        let server = url.server();
+        url.0.starts_with("mysql://") && url.0.ends_with(server) && !server.is_empty()
+    }
+}
+
+/// Why replicas of the server at `url` cannot be used.
+pub(super) fn wrong_replicas(url: &DatabasesUrl, replicas: &[ReplicaUrl]) -> Option<String> {
+    if replicas.is_empty() {
+        return None;
+    }
+    if url.prefix().is_none() {
+        return Some("replicas are other servers of MariaDB: want none beside \"file:\"".into());
+    }
+    let servers: BTreeSet<&str> = replicas.iter().map(|ReplicaUrl(of)| of.server()).collect();
+    if replicas.len() > REPLICAS_MAX
+        || servers.len() != replicas.len()
+        || !replicas.iter().all(ReplicaUrl::is_place)
+    {
+        return Some(format!(
+            "want up to {REPLICAS_MAX} servers such as \"mysql://user:password@host:3306\", without a database, each once"
+        ));
+    }
+    servers.contains(url.server()).then(|| {
+        format!("{} is the primary, where the databases are: want servers that copy it", url.server())
+    })
+}
+
+/// Why the databases cannot be used, with the key.
+pub(super) fn wrong(config: &Config) -> Option<(&'static str, String)> {
+    if !config.databases.is_place() {
+        let want = "want \"file:\", or \"mysql://user:password@host:3306/PREFIX\", a prefix of letters, digits and _";
+        return Some(("databases", want.into()));
+    }
+    let of_replicas = wrong_replicas(&config.databases, &config.replicas).map(|want| ("replicas", want));
+    of_replicas.or_else(|| shards::wrong(&config.orders).map(|want| ("orders", want)))
+}
+
+/// Open files that the databases may need: of accounts, catalogue, payments, stock, and those of
+/// orders.
+pub(super) fn files(config: &Config) -> usize {
+    let replicas = config.replicas.len();
+    FILES_OF_DATABASE * (4 * (1 + replicas) + shards::count(&config.orders, replicas))
+}
+
+/// A database for each context; orders have several.
+pub(super) struct Databases {
+    pub(super) accounts: Sql,
+    pub(super) catalog: Sql,
+    pub(super) payments: Sql,
+    pub(super) inventory: Sql,
+    pub(super) orders: Vec<(String, Sql)>,
+}
+
+impl Databases {
+    pub(super) fn open(config: &Config, dir: &Path) -> Result<Self, NotOpen> {
+        make_dir(dir)?;
+        let (url, replicas) = (&config.databases, &config.replicas);
+        let at = |name: &str| match url.prefix() {
+            Some(prefix) => url.open(&format!("{prefix}_{name}"), replicas).map_err(|error| NotOpen {
+                passes: error.passes(),
+                why: match error {
+                    SqlError::Setup(_) => format!("store.replicas: {error}"),
+                    error => error.to_string(),
+                },
+            }),
+            None => sqlite::open(&dir.join(format!("{name}.db"))).map_err(NotOpen::from),
+        };
+        Ok(Self {
+            accounts: at("accounts")?,
+            catalog: at("catalog")?,
+            payments: at("payments")?,
+            inventory: at("inventory")?,
+            orders: shards::databases(config, dir)?,
+        })
+    }
+
+    /// All of them, to be asked which servers have answered their reads.
+    pub(super) fn all(&self) -> Vec<(String, Sql)> {
+        let beside = [
+            ("accounts", &self.accounts),
+            ("catalog", &self.catalog),
+            ("payments", &self.payments),
+            ("inventory", &self.inventory),
+        ];
+        let beside = beside.into_iter().map(|(name, sql)| (name.to_owned(), sql.clone()));
+        beside.chain(self.orders.iter().cloned()).collect()
+    }
+}
+
+/// Only its owner may look into it.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    engines::embedded::disk::make_dir_durable(dir)
+}
+
+/// Which servers have answered the reads of databases that have replicas, for monitoring.
+pub(super) fn metrics(databases: &[(String, Sql)], into: &mut Registry) {
+    let all: Vec<(&str, Reads)> =
+        databases.iter().filter_map(|(name, sql)| Some((&**name, sql.reads()?))).collect();
+    if all.is_empty() {
+        return;
+    }
+    let mut rows = |metric: Metric, of: fn(&Reads) -> u64| {
+        let rows = all.iter().map(|(name, reads)| ([("database", (*name).to_owned())], of(reads)));
+        into.values(metric, rows.collect::<Vec<_>>());
+    };
+    let name = |name: &str| format!("floodgate_store_{name}");
+    let counter = |of, help| Metric::counter(name(of), help);
+    rows(counter("replica_reads_total", "Reads that a replica answered"), |of| of.by_replicas);
+    rows(
+        counter("primary_reads_total", "Reads that the primary answered, though there are replicas"),
+        |of| of.by_primary,
+    );
+    rows(counter("replica_late_total", "Reads for which a replica was too late"), |of| of.late);
+    rows(counter("replica_failed_total", "Reads that a replica failed"), |of| of.failed);
+    rows(Metric::gauge(name("replicas_in_use"), "Replicas that reads go to now"), |of| of.replicas_in_use);
+    rows(
+        Metric::gauge(name("replicas_away"), "Replicas that are late, away, or not what they should be"),
+        |of| of.replicas - of.replicas_in_use,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Config {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn replicas_are_servers_beside_the_primary_and_their_passwords_are_not_shown() {
+        let databases = "databases = \"mysql://u:secret@db-1:3306/shop\"";
+        let good =
+            read(&format!("{databases}\nreplicas = [\"mysql://r:secret@db-2:3306\", \"mysql://db-3\"]"));
+        assert_eq!(wrong(&good), None);
+        let shown = format!("{good:?} {}", toml::to_string(&good).unwrap());
+        assert!(!shown.contains("secret") && shown.contains("mysql://…@db-2:3306"), "{shown}");
+        for bad in [
+            "[\"mysql://r:secret@db-2:3306/shop\"]",
+            "[\"mysql://r:secret@db-2:3306/\"]",
+            "[\"db-2:3306\"]",
+            "[\"\"]",
+            "[\"mysql://r:secret@\"]",
+            "[\"mysql://r:secret@db-2\", \"mysql://s:secret@db-2\"]",
+            "[\"mysql://r:secret@db-1:3306\"]",
+            "[\"mysql://1\", \"mysql://2\", \"mysql://3\", \"mysql://4\", \"mysql://5\"]",
+        ] {
+            let (key, want) = wrong(&read(&format!("{databases}\nreplicas = {bad}"))).expect(bad);
+            assert!(key == "replicas" && !want.contains("secret"), "{bad}: {want}");
+        }
+        let (key, want) = wrong(&read("replicas = [\"mysql://db-2\"]")).unwrap();
+        assert!(key == "replicas" && want.contains("file:"), "{want}");
+    }
+
+    #[test]
+    fn each_replica_needs_files_for_each_database() {
+        assert_eq!(files(&Config::default()), 8 * 8);
+        let at_server = read("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\", \"mysql://s\"]");
+        assert_eq!(files(&at_server), 8 * 8 * 3);
+        let orders = "orders = [{ name = \"orders_0\" }, { name = \"orders_1\", url = \"mysql://i/x\" }, \
+                      { name = \"orders_2\", url = \"mysql://i/y\", replicas = [\"mysql://t\"] }]";
+        let apart = read(&format!("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\"]\n{orders}"));
+        assert_eq!(wrong(&apart), None);
+        assert_eq!(files(&apart), 8 * (4 * 2 + 2 + 1 + 2));
+    }
+}
