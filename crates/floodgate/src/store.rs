@@ -337,6 +337,8 @@ pub(crate) struct Beside {
     /// The data directory.
     pub(crate) data: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The installation's, with which the sale signs what shoppers bring back.
+    pub(crate) keys: Arc<gate::Keyring>,
     pub(crate) ports: Ports,
     /// Where shoppers reach the sale; empty if that is not known.
     pub(crate) sale_origin: String,
@@ -569,7 +571,9 @@ struct Contexts<'a> {
 
 impl Contexts<'_> {
     async fn open(&self) -> Result<Store, NotOpen> {
-        let Beside { data, clock, ports, sale_origin } = self.beside;
+        let Beside { data, clock, keys, ports, sale_origin } = self.beside;
+        let returns =
+            sale::Returns { keys: Arc::clone(keys), clock: Arc::clone(clock), origin: self.words().origin };
         let (dir, clock) = (data.join("store"), Arc::clone(clock));
         let is_demo = self.demo_stock.is_some();
         let (databases, secret, mail) = {
@@ -666,6 +670,7 @@ impl Contexts<'_> {
             carts: Arc::clone(&orders) as _,
             stock: Arc::clone(&stock) as _,
             sales: Arc::clone(&ports.views),
+            returns: Arc::new(returns),
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             origin: self.words().origin,
             sale_origin: sale_origin.clone(),

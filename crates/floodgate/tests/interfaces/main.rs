@@ -49,6 +49,7 @@ mod refused_definition;
 mod refused_keys;
 mod refused_requests;
 mod rehearsal;
+mod sale_without_javascript;
 mod sales_on_a_mount;
 mod schedules;
 mod search;
