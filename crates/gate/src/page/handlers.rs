@@ -475,6 +475,9 @@ async fn act(
 ) -> Shown {
     let (visit, form) = posted::<HoldForm>(shop, peer, sale, headers, body).await?;
     let pass = visit.pass.as_ref().ok_or_else(|| no_visitor(&visit.shop, &visit.sale))?;
+    if matches!(visit.visitor, Some(Visitor::Shopper(_))) {
+        visit.shop.attempts.limits.give_back(pass)?;
+    }
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
     if !matches!(found.answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {

@@ -493,3 +493,19 @@ fn in_a_demo_a_shopper_of_the_shop_is_no_demo_shopper() {
     let left = send(gate.bound.shop, "GET", "/sales/demo", &[("cookie", &demo)], "");
     assert!(left.body.contains("This is a demo") && !left.body.contains("It is yours"), "{left:?}");
 }
+
+#[test]
+fn what_is_given_back_again_and_again_does_not_fill_the_log() {
+    let gate = gate_with(|config| config.limits.shopper_per_second = 0);
+    gate.sale.change_view(|view| view.items.iter_mut().for_each(|item| item.limit_per_shopper = 0));
+    gate.sale.set_mood(Mood::Waitlists);
+    let ann = Shopper::enters(&gate, "ann");
+    let mut statuses = Vec::new();
+    for _ in 0..11 {
+        let shown = ann.buys("watch").body;
+        statuses.push(ann.post("/sales/demo/give-back", &hold_form(&shown)).status);
+    }
+    assert!(statuses[..10].iter().all(|status| *status != 429), "{statuses:?}");
+    assert_eq!(statuses[10], 429, "{statuses:?}");
+    assert_eq!(gate.sale.operations().len(), 10);
+}
