@@ -1,6 +1,7 @@
 //! A sale on the shop's pages: where a product of it is bought, and how its winner comes to the
-//! order. With JavaScript the sale's script sells on the page of the product; without it the shopper
-//! goes to the sale's own page, with the shop's token, and comes back with what the sale has signed.
+//! order. With JavaScript the sale's script sells on the page of the product. Without it the
+//! shopper goes to the sale's own page, with the shop's token, and comes back with what the sale
+//! has signed.
 
 use super::{framed, page};
 use crate::{
