@@ -409,7 +409,32 @@ impl From<io::Error> for NotOpen {
     }
 }
 
+impl Config {
+    /// Where the shop says that it is, or its listener.
+    fn origin(&self, address: SocketAddr) -> String {
+        match &*self.public_url {
+            "" => format!("http://{address}"),
+            url => url.trim_end_matches('/').to_owned(),
+        }
+    }
+}
+
 impl Bound {
+    /// The entries that the gate's lists lack: without them the gate refuses shoppers whom the
+    /// shop's pages send.
+    pub(crate) fn lacks(&self, gate: &gate::Config) -> Vec<String> {
+        let origin = self.options.config.origin(self.address);
+        let back = format!("{origin}{}", shop::RETURN_PATH);
+        let lacking = |list: &[String], key: &str, entry: &str| {
+            (!list.iter().any(|listed| listed == entry)).then(|| format!("{key} has no {entry:?}"))
+        };
+        let lists = [
+            lacking(&gate.allowed_origins, "gate.allowed_origins", &origin),
+            lacking(&gate.return_urls, "gate.return_urls", &back),
+        ];
+        lists.into_iter().flatten().collect()
+    }
+
     /// Opens the databases, and serves until `ends`, beside the sales: they do not wait for it.
     pub(crate) async fn serve(self, beside: Beside, mut ends: oneshot::Receiver<()>) {
         let Self { listener, address, options } = self;
@@ -718,11 +743,8 @@ impl Contexts<'_> {
     /// What letters say of the shop. Their links lead to where it says that it is, or to its
     /// listener: never to what a request says.
     fn words(&self) -> account::service::ShopWords {
-        let Config { name, name_zh, public_url, .. } = self.config;
-        let origin = match &**public_url {
-            "" => format!("http://{}", self.address),
-            url => url.trim_end_matches('/').to_owned(),
-        };
+        let Config { name, name_zh, .. } = self.config;
+        let origin = self.config.origin(self.address);
         account::service::ShopWords { name: [name.clone(), name_zh.clone()], origin }
     }
 

@@ -192,12 +192,23 @@ fn visit_with_tables<F: Future<Output = ()>>(
     script: bool,
     see: impl FnOnce(Page, Server, String) -> F,
 ) {
+    visit_configured("", settings, set_up, script, see);
+}
+
+/// The same with settings of the gate too.
+fn visit_configured<F: Future<Output = ()>>(
+    of_gate: &str,
+    settings: &str,
+    set_up: impl FnOnce(&Server),
+    script: bool,
+    see: impl FnOnce(Page, Server, String) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();
     let driver = Driver::start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
-    let gate = format!("allowed_origins = [\"{origin}\"]\n");
+    let gate = format!("allowed_origins = [\"{origin}\"]\n{of_gate}");
     let server = Server::with(Setup { gate, settings: settings.into(), ..Setup::default() });
     set_up(&server);
     let token = server.output(&["token", "--shopper", "alice"]);

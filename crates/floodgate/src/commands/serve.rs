@@ -145,6 +145,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
                 gate_config.allowed_origins.push(origin);
             }
         }
+        // A gate in a process of its own has its own lists.
+        let lacking = store.as_ref().filter(|_| args.role == Role::All).map(|store| store.lacks(&gate_config));
+        for lacking in lacking.unwrap_or_default() {
+            tracing::warn!("{lacking}: shoppers whom the store's page sends to a sale are refused; add it and restart");
+        }
         let (message_keys, store_keys, served_config) =
             (Arc::clone(&keys), Arc::clone(&keys), gate_config.clone());
         let server = gate::bind(gate::Options {

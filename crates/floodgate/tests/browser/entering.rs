@@ -115,7 +115,7 @@ fn the_script_of_the_sales_page_solves_what_a_sale_asks_for_and_leaves() {
         page.press("form.buy button").await;
         page.wait_for_text("#answer-title", "It is yours to pay").await;
         assert_eq!(server.audit()[0]["items"][0]["held"], 1);
-        // What comes later is told without a reload, though no request of the API has a cookie.
+        // What comes later is told without a reload.
         let attempt = page.attribute("#answer section", "data-attempt").await;
         server.admin("POST", &format!("/sales/launch/holds/{attempt}/release"), &json!({}));
         page.wait_for_text("#answer-title", "Given back").await;
@@ -127,4 +127,44 @@ fn the_script_of_the_sales_page_solves_what_a_sale_asks_for_and_leaves() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
+}
+
+#[test]
+fn with_the_script_a_page_whose_shopper_is_no_longer_known_says_so() {
+    visit_own_page(true, async |page, server, origin| {
+        page.client.goto(&origin).await.unwrap();
+        page.press("#enter").await;
+        page.wait_for("form.buy button:not([disabled])").await;
+        page.client.delete_all_cookies().await.unwrap();
+        page.press("form.buy button").await;
+        page.says_that_it_knows_nobody().await;
+        assert_eq!(server.audit()[0]["items"][0]["held"], 0);
+    });
+}
+
+#[test]
+fn with_the_script_a_page_does_not_outlive_its_cookie() {
+    let set_up = |server: &Server| drop(server.open_sale("launch", &shop::spec(&[("phone", 1)])));
+    let of_gate = "pass_ttl_seconds = 8\n";
+    visit_configured(of_gate, "", set_up, true, async |page, _server, origin| {
+        page.client.goto(&origin).await.unwrap();
+        page.press("#enter").await;
+        page.wait_for("form.buy button:not([disabled])").await;
+        page.says_that_it_knows_nobody().await;
+    });
+}
+
+impl Page {
+    async fn says_that_it_knows_nobody(&self) {
+        let start = Instant::now();
+        loop {
+            let shown = self.client.source().await.unwrap_or_default();
+            if shown.contains("does not know you any more") {
+                assert!(!shown.contains("<form"), "{shown}");
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{shown}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }

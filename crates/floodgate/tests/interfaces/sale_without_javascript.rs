@@ -299,6 +299,12 @@ fn a_code_is_read_or_heard_without_javascript() {
     assert_eq!(again.status, 403, "a wrong guess has used it up: {again:?}");
     let heard = AtSale::send(&at_sale(Form::of(&wrong.body, "/enter")).with("media", "audio"), &own);
     assert!(heard.body.contains("<audio controls src=\"data:audio/wav;base64,"), "{}", heard.status);
+    let misheard = AtSale::send(&at_sale(Form::of(&heard.body, "/enter")).with("code", "????"), &own);
+    assert!(
+        misheard.body.contains("That was not it") && misheard.body.contains("<audio controls"),
+        "{}",
+        misheard.status
+    );
     let solved = at_sale(Form::of(&wrong.body, "/enter")).with("code", &new.to_lowercase());
     let (ann, page) = AtSale::enter(&solved, &own);
     let won = ann.buy(&page);

@@ -63,6 +63,7 @@ function start() {
     if (countdown) countdown.textContent = clock(opensAt - now());
     tickOnce();
     if (state === "scheduled" && now() >= opensAt) poll();
+    if (now() >= Number(sale.dataset.knows)) return again();
     setTimeout(tick, 1000 - (now() % 1000) + 5);
   }
 
@@ -182,23 +183,39 @@ function start() {
     try {
       const response = await send(form);
       const kind = response.headers.get("content-type") || "";
-      if (!kind.startsWith("text/html")) throw new Error(String(response.status));
+      if (!kind.startsWith("text/html")) {
+        const problem = await response.json();
+        // The cookie is over, or another shopper's: the page must be that of now.
+        if (problem.type.endsWith("form-refused")) return again();
+        return say(problem.detail);
+      }
       const html = await response.text();
       delete button.dataset.asking;
       put(html, true);
       form.dataset.attempt = document.querySelector("#answer section")?.dataset.attempt || "";
       renewKey(form);
     } catch {
-      // The same key goes out again, so nothing can be bought twice. What an earlier request got is no answer to this one.
-      const line = document.createElement("p");
-      line.className = "card notice";
-      line.textContent = sale.dataset.failed;
-      document.getElementById("answer").replaceChildren(line);
+      // The same key goes out again, so nothing can be bought twice.
+      say(sale.dataset.failed);
+    } finally {
+      delete button.dataset.asking;
+      button.disabled = false;
+      if (label) label.textContent = words;
+      buttons();
     }
-    delete button.dataset.asking;
-    button.disabled = false;
-    if (label) label.textContent = words;
-    buttons();
+  }
+
+  // What an earlier request got is no answer to this one.
+  function say(text) {
+    const line = document.createElement("p");
+    line.className = "card notice";
+    line.textContent = text;
+    document.getElementById("answer").replaceChildren(line);
+  }
+
+  // The page as the server has it now, which says so if it does not know the shopper any more.
+  function again() {
+    location.assign(`${page}?lang=${lang}&entered=1${sale.dataset.query}`);
   }
 
   // A purchase that got an answer for good is over: the next one needs a key of its own.

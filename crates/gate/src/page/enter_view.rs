@@ -82,6 +82,8 @@ impl Entrance<'_> {
         };
         let fields = html! {
             input type="hidden" name="code_id" value=(id);
+            // Who gets it wrong hears the next one too.
+            @if image.is_none() { input type="hidden" name="media" value="audio"; }
             @if let Some(image) = image {
                 p { img class="code" src=(image) width="280" height="120" alt=(words.say("A picture of the code; below you can hear one instead", "验证码图片；下方可改为收听语音")); }
             }

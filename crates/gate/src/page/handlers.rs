@@ -23,7 +23,9 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleView, Told};
+use contracts::{
+    Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleState, SaleView, ShopperKey, Told,
+};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
@@ -153,6 +155,13 @@ impl Visit {
         if is_fragment { page.fragment() } else { page.render() }
     }
 
+    /// The page, or the parts of it, with why something was not done.
+    async fn refuse(&self, problem: Problem, is_fragment: bool) -> Response {
+        let notice = Said::Notice(problem.detail().to_owned());
+        let markup = self.show(format!("/sales/{}", self.sale), notice, is_fragment).await;
+        refusal(problem, markup)
+    }
+
     /// What the sale keeps of this visitor, newest first, so that a closed tab loses nothing.
     async fn own(&self) -> Vec<Current> {
         let Some(pass) = &self.pass else { return Vec::new() };
@@ -236,25 +245,27 @@ pub(super) async fn attempt(
 struct Carried;
 
 impl Carried {
-    fn proof(shop: &ShopPage, sale: &str, attempt: AttemptId, fields: &str) -> String {
-        shop.attempts.keys.page_token("said", &[sale, &attempt.to_string(), fields])
+    /// It is of one shopper: shown to another, it would be signed as that shopper's for the shop.
+    fn proof(shop: &ShopPage, sale: &str, shopper: ShopperKey, attempt: AttemptId, fields: &str) -> String {
+        shop.attempts.keys.page_token("said", &[sale, &shopper.to_string(), &attempt.to_string(), fields])
     }
 
     /// `sold_out.as_of.held_by.item.quantity.proof`
-    fn write(shop: &ShopPage, sale: &str, said: &Current) -> String {
+    fn write(shop: &ShopPage, sale: &str, shopper: ShopperKey, said: &Current) -> String {
         let outcome = &said.outcome;
         let as_of = outcome.as_of.unwrap_or_default();
         let held_by = outcome.held_by.map(|id| id.to_string()).unwrap_or_default();
         let line = said.basket.and_then(|basket| basket.first().copied()).unwrap_or_default();
         let fields = format!("{}.{as_of}.{held_by}.{}.{}", outcome.outcome, line.item, line.quantity);
-        let proof = Self::proof(shop, sale, outcome.attempt, &fields);
+        let proof = Self::proof(shop, sale, shopper, outcome.attempt, &fields);
         format!("{fields}.{proof}")
     }
 
     fn parse(shop: &ShopPage, visit: &Visit, attempt: AttemptId, text: &str) -> Option<Current> {
         let (fields, proof) = text.rsplit_once('.')?;
-        let want = (&*visit.sale, &*attempt.to_string());
-        if !shop.attempts.keys.is_page_token(proof, "said", &[want.0, want.1, fields]) {
+        let (shopper, attempt_text) = (visit.pass.as_ref()?.shopper.to_string(), attempt.to_string());
+        let said = [&*visit.sale, &*shopper, &*attempt_text, fields];
+        if !shop.attempts.keys.is_page_token(proof, "said", &said) {
             return None;
         }
         let [name, as_of, held_by, item, quantity] = fields.split('.').collect::<Vec<_>>()[..] else {
@@ -379,21 +390,18 @@ pub(super) async fn buy(
     let fragment = wants_fragment(&headers);
     let bought = match buy_one(&visit, &form).await {
         Ok(bought) => bought,
-        Err(problem) => {
-            let notice = Said::Notice(problem.detail().to_owned());
-            let markup = visit.show(format!("/sales/{}", visit.sale), notice, fragment).await;
-            return Ok(refusal(problem, markup));
-        }
+        Err(problem) => return Ok(visit.refuse(problem, fragment).await),
     };
     if fragment {
         let markup = visit.show(String::new(), Said::Outcome(Box::new(bought)), true).await;
         return Ok(page(StatusCode::OK, markup, None));
     }
-    let is_stored = bought.outcome.as_of.is_none();
-    let said = if is_stored {
-        String::new()
-    } else {
-        format!("&said={}", Carried::write(&shop, &visit.sale, &bought))
+    // What has no such number is stored, and is looked up again.
+    let said = match (bought.outcome.as_of, &visit.pass) {
+        (Some(_), Some(pass)) => {
+            format!("&said={}", Carried::write(&shop, &visit.sale, pass.shopper, &bought))
+        }
+        _ => String::new(),
     };
     let (query, id) = (visit.query(), bought.outcome.attempt);
     let to = format!("/sales/{}/attempts/{id}?lang={}{said}{query}", visit.sale, visit.lang.code());
@@ -414,6 +422,11 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let item = known_item(&view.spec, &form.item).map_err(|why| Problem::new(&problem::INVALID, why))?;
     let basket = Basket::single(item, form.quantity);
     let id = shop.attempts.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
+    // At the API this is what the round key is for: before the opening nothing goes to the writer.
+    if view.state == SaleState::Scheduled {
+        let outcome = Outcome { as_of: Some(view.as_of), ..Outcome::plain(id, "not_open") };
+        return Ok(Current { outcome, basket: Some(basket) });
+    }
     let outcome = match shop.attempts.decisions.ask(&visit.front, pass, id, basket).await? {
         Told::InLine(place) => Outcome::queued(id, place),
         Told::Answer(answer) => outcome_of(id, &answer).ok_or_else(|| {
@@ -475,8 +488,11 @@ async fn act(
 ) -> Shown {
     let (visit, form) = posted::<HoldForm>(shop, peer, sale, headers, body).await?;
     let pass = visit.pass.as_ref().ok_or_else(|| no_visitor(&visit.shop, &visit.sale))?;
-    if matches!(visit.visitor, Some(Visitor::Shopper(_))) {
-        visit.shop.attempts.limits.give_back(pass)?;
+    let fragment = wants_fragment(headers);
+    if matches!(visit.visitor, Some(Visitor::Shopper(_)))
+        && let Err(problem) = visit.shop.attempts.limits.give_back(pass)
+    {
+        return Ok(visit.refuse(problem, fragment).await);
     }
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
@@ -488,8 +504,10 @@ async fn act(
         _ => Actor::giving_back(),
     };
     let done = reply(visit.front.sale.operate(actor, operation(hold))).await?;
-    done.map_err(of_operation)?;
-    if wants_fragment(headers) {
+    if let Err(error) = done {
+        return Ok(visit.refuse(of_operation(error), fragment).await);
+    }
+    if fragment {
         let said = Said::Outcome(Box::new(current(&visit.front, pass, hold).await?));
         return Ok(page(StatusCode::OK, visit.show(String::new(), said, true).await, None));
     }

@@ -131,7 +131,7 @@ impl SalePage<'_> {
             section id="sale" class="card" aria-labelledby="sale-name"
                 data-sale=(view.sale) data-lang=(self.lang.code()) data-now=(self.now.0) data-day=(words.say("d", "天"))
                 data-opens=(view.opens_at.0) data-state=(state_name(view.state)) data-query=(self.query)
-                data-pass=[self.form.as_ref().map(|form| &form.pass)]
+                data-pass=[self.form.as_ref().map(|form| &form.pass)] data-knows=[self.knows_until()]
                 data-failed=(words.say("No answer arrived. Nothing is lost: press the button again.", "没有收到回复。没有任何损失：请再次点击按钮。")) {
                 h1 id="sale-name" { (name) }
                 p { span class="tag" id="sale-state"
@@ -150,6 +150,11 @@ impl SalePage<'_> {
             (self.about_shopper(words))
         };
         document(self.lang, name, (&self.path, &self.query), self.refresh_seconds(), &body)
+    }
+
+    /// When the page must be loaded again, because its forms are over.
+    fn knows_until(&self) -> Option<u64> {
+        if let Known::Shopper { until } = self.known { Some(until.0) } else { None }
     }
 
     /// Without JavaScript a page reloads itself only while something may still change.
@@ -436,8 +441,20 @@ impl SalePage<'_> {
                 }
                 @if let Some(form) = &self.form {
                     @if held.is_some() {
-                        @if self.known == Known::DemoVisitor { (self.act(form, outcome, "pay", words.say("Pay (sandbox)", "付款（沙盒）"))) }
-                        (self.act(form, outcome, "give-back", words.say("Give it back", "退回")))
+                        @let give_back = self.act(form, outcome, "give-back", words.say("Give it back", "退回"));
+                        @if self.known == Known::DemoVisitor {
+                            (self.act(form, outcome, "pay", words.say("Pay (sandbox)", "付款（沙盒）")))
+                            (give_back)
+                        } @else {
+                            details {
+                                summary { (words.say("I do not want it", "不想要了")) }
+                                p { (words.say(
+                                    "Another shopper may get it at once, and you cannot take it back.",
+                                    "退回后可能立即由其他顾客购得，无法撤销。",
+                                )) }
+                                (give_back)
+                            }
+                        }
                     }
                     @if waits { (self.act(form, outcome, "give-back", words.say("Leave the waitlist", "退出候补"))) }
                 }

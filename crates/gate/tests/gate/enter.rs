@@ -138,6 +138,7 @@ fn a_shopper_whom_the_shop_has_sent_buys_and_goes_back_with_the_ticket() {
     assert!(page.contains("You came here from <strong>shop.example</strong>"), "{page}");
     let won = ann.buys("phone").body;
     assert!(won.contains("It is yours to pay") && won.contains("Pay at the shop"), "{won}");
+    assert!(won.contains("<details><summary>I do not want it</summary>"), "{won}");
     assert!(!won.contains("sandbox"), "{won}");
     let ticket = brought_back(&won);
     assert_eq!((&ticket["sale"], &ticket["shopper"]), (&json!("demo"), &json!("ann")), "{ticket}");
@@ -203,6 +204,9 @@ fn a_page_that_waits_reloads_itself() {
     gate.sale.change_view(|view| view.state = SaleState::Scheduled);
     let ann = Shopper::enters(&gate, "ann");
     assert!(ann.page().contains("<noscript><meta http-equiv=\"refresh\""), "{}", ann.page());
+    let early = ann.buys("phone").body;
+    assert!(early.contains("Not open yet") && !early.contains("floodgate="), "{early}");
+    assert_eq!(gate.sale.asked(), 0, "before the opening the sale is asked for nothing");
     gate.sale.open();
     gate.sale.set_mood(Mood::InLine);
     let queued = ann.buys("phone").body;
@@ -394,6 +398,15 @@ fn the_second_shopper_of_a_browser_is_not_the_first() {
     assert_eq!(gate.sale.asked(), 1);
     let shown = ben.get(&format!("/sales/demo/attempts/{attempt}")).body;
     assert!(shown.contains("No answer is kept") && !shown.contains("It is yours"), "{shown}");
+    // Nor is a refusal of hers, though the link to it carries what it says.
+    let refused = ann.post("/sales/demo/buy", &buy_form(&ann.page(), "phone"));
+    let link = refused.header("location").unwrap();
+    let of_ann = ann.get(link).body;
+    assert!(of_ann.contains("Your limit is reached"), "{of_ann}");
+    assert_eq!(brought_back(&of_ann)["shopper"], "ann");
+    let shown = ben.get(link).body;
+    assert!(shown.contains("No answer is kept"), "{shown}");
+    assert!(!shown.contains("Your limit is reached") && !shown.contains("floodgate="), "{shown}");
     let stolen = encoded(&[("csrf", &field(&ben.page(), "csrf")), ("hold", &attempt)]);
     assert_eq!(ben.post("/sales/demo/give-back", &stolen).problem(), "not-found");
     assert_eq!(gate.sale.operations(), []);
@@ -404,7 +417,7 @@ fn the_second_shopper_of_a_browser_is_not_the_first() {
         left.header("set-cookie").unwrap().starts_with("floodgate-demo=; Path=/; Max-Age=0;"),
         "{left:?}"
     );
-    let forged = ben.post("/sales/demo/leave", &encoded(&[("csrf", &field(&of_ann, "csrf"))]));
+    let forged = ben.post("/sales/demo/leave", &encoded(&[("csrf", &field(&ann.page(), "csrf"))]));
     assert_eq!(forged.problem(), "form-refused");
 }
 
@@ -508,4 +521,11 @@ fn what_is_given_back_again_and_again_does_not_fill_the_log() {
     assert!(statuses[..10].iter().all(|status| *status != 429), "{statuses:?}");
     assert_eq!(statuses[10], 429, "{statuses:?}");
     assert_eq!(gate.sale.operations().len(), 10);
+    let page = ann.page();
+    let refused = ann.post("/sales/demo/give-back", &hold_form(&page));
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert!(
+        refused.body.contains("It did not work") && refused.body.contains("too much given back"),
+        "{refused:?}"
+    );
 }
