@@ -117,7 +117,7 @@ fn the_script_of_the_sales_page_solves_what_a_sale_asks_for_and_leaves() {
         assert_eq!(server.audit()[0]["items"][0]["held"], 1);
         // What comes later is told without a reload.
         let attempt = page.attribute("#answer section", "data-attempt").await;
-        server.admin("POST", &format!("/sales/launch/holds/{attempt}/release"), &json!({}));
+        server.admin("POST", &format!("/holds/{attempt}/release"), &json!({}));
         page.wait_for_text("#answer-title", "Given back").await;
         page.press("form.leave button").await;
         page.wait_for("#sale[data-sale=launch]").await;

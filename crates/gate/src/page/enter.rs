@@ -16,6 +16,7 @@ use crate::{
     browser,
     challenge::{CodeAnswer, Made, Solution},
     front::Front,
+    pass,
     problem::{self, Problem},
     return_url::ReturnUrl,
     shop_page::ShopPage,
@@ -25,7 +26,8 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use http::{HeaderMap, HeaderValue, header};
+use contracts::SaleState;
+use http::{HeaderMap, HeaderValue, Uri, header};
 use serde::Deserialize;
 use std::sync::Arc;
 use web::{
@@ -99,12 +101,13 @@ pub(super) async fn enter(
     State(shop): State<Arc<ShopPage>>,
     Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
     body: axum::body::Body,
 ) -> Shown {
     let front = shop.attempts.fronts.get(&sale)?;
     shop.attempts.limits.address(peer)?;
-    want_origin(&shop, &headers)?;
+    want_origin(&shop, &uri, &headers)?;
     let form: EnterForm = form(&shop, &headers, body, FORM_BYTES_MAX).await?;
     let lang = Lang::of(Some(form.lang.as_str()).filter(|lang| !lang.is_empty()), &headers);
     let return_to = shop.ways_back.named(Some(form.return_url.as_str()).filter(|url| !url.is_empty()))?;
@@ -120,7 +123,7 @@ pub(super) async fn enter(
 }
 
 /// The page that sent the form must be of an allowed origin, or this server's own.
-fn want_origin(shop: &ShopPage, headers: &HeaderMap) -> Result<(), Problem> {
+fn want_origin(shop: &ShopPage, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
     let field = |name: &str| {
         let mut values = headers.get_all(name).iter();
         let value = values.next().and_then(|value| value.to_str().ok());
@@ -129,8 +132,9 @@ fn want_origin(shop: &ShopPage, headers: &HeaderMap) -> Result<(), Problem> {
     let origin = field("origin").unwrap_or_default();
     let is_own = || {
         let host = origin.split_once("://").map(|(_, host)| host);
-        origin == shop.public_origin
-            || (shop.public_origin.is_empty() && host.is_some() && host == field("host"))
+        // HTTP/2 has the authority in the place of Host.
+        let own = field("host").or_else(|| uri.authority().map(http::uri::Authority::as_str));
+        origin == shop.public_origin || (shop.public_origin.is_empty() && host.is_some() && host == own)
     };
     if !origin.is_empty() && (shop.protection.cors.allows(headers) || is_own()) {
         return Ok(());
@@ -183,8 +187,14 @@ impl Entering {
     /// On to the sale's page, with the cookie.
     fn go_on(&self, sale: &str, pass: &str, seconds: u64) -> Response {
         let query = self.return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
+        // A page whose address has a fragment does not reload itself without a script, so one that
+        // waits has none.
+        let now = self.shop.protection.now();
+        let may_wait = pass::verify(&self.shop.attempts.keys, pass.as_bytes(), sale, now)
+            .is_ok_and(|pass| self.front.sale.may_have(pass.shopper));
         let item = match self.form.item.as_str() {
             "" => String::new(),
+            _ if may_wait || self.front.sale.view().state == SaleState::Scheduled => String::new(),
             item => format!("#item-{item}"),
         };
         let to = format!("/sales/{sale}?lang={}&entered=1{query}{item}", self.lang.code());

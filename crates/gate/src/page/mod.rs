@@ -1,5 +1,5 @@
-//! The sale's own page, rendered on the server. It works without JavaScript, and is live with it. It
-//! sells to shoppers whom their shop has sent with its token, and in a demo to anybody.
+//! The sale's own page, rendered on the server. It works without JavaScript, and is live with it.
+//! It sells to shoppers whom their shop has sent with its token, and in a demo to anybody.
 
 mod does;
 mod enter;

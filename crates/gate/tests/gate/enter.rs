@@ -203,6 +203,7 @@ fn a_page_that_waits_reloads_itself() {
     let gate = gate_with(|_| {});
     gate.sale.change_view(|view| view.state = SaleState::Scheduled);
     let ann = Shopper::enters(&gate, "ann");
+    assert!(!ann.at.contains('#'), "with a fragment browsers do not load it again: {}", ann.at);
     assert!(ann.page().contains("<noscript><meta http-equiv=\"refresh\""), "{}", ann.page());
     let early = ann.buys("phone").body;
     assert!(early.contains("Not open yet") && !early.contains("floodgate="), "{early}");
@@ -214,6 +215,11 @@ fn a_page_that_waits_reloads_itself() {
         queued.contains("You are in line") && queued.contains("http-equiv=\"refresh\" content=\"2\""),
         "{queued}"
     );
+    gate.sale.set_mood(Mood::Waitlists);
+    let ben = Shopper::enters(&gate, "ben");
+    assert!(ben.at.ends_with("#item-phone"), "{}", ben.at);
+    ben.buys("watch");
+    assert!(!Shopper::enters(&gate, "ben").at.contains('#'), "his turn may come");
 }
 
 #[test]
