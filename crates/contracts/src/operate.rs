@@ -34,7 +34,7 @@ impl Actor {
     pub const RESTORE: &str = "restore";
     /// A visitor of the demo's page, or the program that sets the demo up.
     pub const DEMO: &str = "demo";
-    /// A shopper's reservation.
+    /// A shopper's reservation, and what a shopper gives back.
     pub const SHOPPER: &str = "shopper";
     /// In the message service's log: what the sales tell, what it tells itself, and what an
     /// endpoint's answer did.
@@ -56,6 +56,11 @@ impl Actor {
         Self::ENDPOINT,
         Self::STORE,
     ];
+
+    /// A shopper who gives a hold back, or a place, on the sale's page.
+    pub fn giving_back() -> Self {
+        Self::new(Self::SHOPPER, "given back on the sale's page")
+    }
 
     /// Whether this is the sale itself, which does what is due.
     pub fn is_timer(&self) -> bool {

@@ -299,6 +299,8 @@ pub(crate) struct Beside {
     /// The data directory.
     pub(crate) data: PathBuf,
     pub(crate) clock: Arc<dyn Clock>,
+    /// The installation's, with which the sale signs what shoppers bring back.
+    pub(crate) keys: Arc<gate::Keyring>,
     pub(crate) ports: Ports,
     /// Where shoppers reach the sale; empty if that is not known.
     pub(crate) sale_origin: String,
@@ -371,7 +373,32 @@ impl From<io::Error> for NotOpen {
     }
 }
 
+impl Config {
+    /// Where the shop says that it is, or its listener.
+    fn origin(&self, address: SocketAddr) -> String {
+        match &*self.public_url {
+            "" => format!("http://{address}"),
+            url => url.trim_end_matches('/').to_owned(),
+        }
+    }
+}
+
 impl Bound {
+    /// The entries that the gate's lists lack: without them the gate refuses shoppers whom the
+    /// shop's pages send.
+    pub(crate) fn lacks(&self, gate: &gate::Config) -> Vec<String> {
+        let origin = self.options.config.origin(self.address);
+        let back = format!("{origin}{}", shop::RETURN_PATH);
+        let lacking = |list: &[String], key: &str, entry: &str| {
+            (!list.iter().any(|listed| listed == entry)).then(|| format!("{key} has no {entry:?}"))
+        };
+        let lists = [
+            lacking(&gate.allowed_origins, "gate.allowed_origins", &origin),
+            lacking(&gate.return_urls, "gate.return_urls", &back),
+        ];
+        lists.into_iter().flatten().collect()
+    }
+
     /// Opens the databases, and serves until `ends`, beside the sales: they do not wait for it.
     pub(crate) async fn serve(self, beside: Beside, mut ends: oneshot::Receiver<()>) {
         let Self { listener, address, options } = self;
@@ -534,7 +561,9 @@ struct Contexts<'a> {
 
 impl Contexts<'_> {
     async fn open(&self) -> Result<Store, NotOpen> {
-        let Beside { data, clock, ports, sale_origin } = self.beside;
+        let Beside { data, clock, keys, ports, sale_origin } = self.beside;
+        let returns =
+            sale::Returns { keys: Arc::clone(keys), clock: Arc::clone(clock), origin: self.words().origin };
         let (dir, clock) = (data.join("store"), Arc::clone(clock));
         let is_demo = self.demo_stock.is_some();
         let (databases, secret, mail) = {
@@ -632,6 +661,7 @@ impl Contexts<'_> {
             carts: Arc::clone(&orders) as _,
             stock: Arc::clone(&stock) as _,
             sales: Arc::clone(&ports.views),
+            returns: Arc::new(returns),
             name: [self.config.name.clone(), self.config.name_zh.clone()],
             origin: self.words().origin,
             sale_origin: sale_origin.clone(),
@@ -679,11 +709,8 @@ impl Contexts<'_> {
     /// What letters say of the shop. Their links lead to where it says that it is, or to its
     /// listener: never to what a request says.
     fn words(&self) -> account::service::ShopWords {
-        let Config { name, name_zh, public_url, .. } = self.config;
-        let origin = match &**public_url {
-            "" => format!("http://{}", self.address),
-            url => url.trim_end_matches('/').to_owned(),
-        };
+        let Config { name, name_zh, .. } = self.config;
+        let origin = self.config.origin(self.address);
         account::service::ShopWords { name: [name.clone(), name_zh.clone()], origin }
     }
 

@@ -3,6 +3,8 @@
 
 #[path = "browser/accessibility.rs"]
 mod accessibility;
+#[path = "browser/entering.rs"]
+mod entering;
 mod harness;
 
 use fantoccini::key::Key;
@@ -131,7 +133,9 @@ fn serve_own_page(listener: TcpListener, gate: &str, token: String) {
         "<body><script>window.heard = []; for (const name of ['state', 'outcome', 'problem'])
          document.addEventListener('floodgate:' + name, (event) => heard.push([name, event.detail]))</script>
          <script src=\"http://{gate}/floodgate.js\" data-sale=\"launch\" TOKEN></script>
-         <noscript><a id=\"plain\" href=\"http://{gate}/sales/launch\">Buy</a></noscript>"
+         <noscript><a id=\"plain\" href=\"http://{gate}/sales/launch\">Buy</a></noscript>
+         <form method=\"post\" action=\"http://{gate}/sales/launch/enter\"><input type=\"hidden\" name=\"token\" value=\"{token}\">
+         <button id=\"enter\">To the sale</button></form>"
     );
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -178,13 +182,34 @@ fn visit_with<F: Future<Output = ()>>(
     script: bool,
     see: impl FnOnce(Page, Server, String) -> F,
 ) {
+    visit_with_tables("", set_up, script, see);
+}
+
+/// The same with tables of configuration.
+fn visit_with_tables<F: Future<Output = ()>>(
+    settings: &str,
+    set_up: impl FnOnce(&Server),
+    script: bool,
+    see: impl FnOnce(Page, Server, String) -> F,
+) {
+    visit_configured("", settings, set_up, script, see);
+}
+
+/// The same with settings of the gate too.
+fn visit_configured<F: Future<Output = ()>>(
+    of_gate: &str,
+    settings: &str,
+    set_up: impl FnOnce(&Server),
+    script: bool,
+    see: impl FnOnce(Page, Server, String) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let profile = tempfile::Builder::new().prefix("floodgate-browser-").tempdir().unwrap();
     let driver = Driver::start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
-    let server =
-        Server::with(Setup { gate: format!("allowed_origins = [\"{origin}\"]\n"), ..Setup::default() });
+    let gate = format!("allowed_origins = [\"{origin}\"]\n{of_gate}");
+    let server = Server::with(Setup { gate, settings: settings.into(), ..Setup::default() });
     set_up(&server);
     let token = server.output(&["token", "--shopper", "alice"]);
     serve_own_page(listener, &server.shop, token.trim().to_owned());

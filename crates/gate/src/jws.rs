@@ -1,7 +1,7 @@
 //! Ed25519 keys (RFC 8032), and compact JSON Web Signatures made with them (RFC 7515, `EdDSA` as in
 //! RFC 8037). The caller defines what the claims mean.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use data_encoding::BASE64URL_NOPAD;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -45,6 +45,11 @@ impl SigningKey {
     /// The key's id in a JWK Set.
     pub(crate) fn kid(&self) -> &str {
         &self.kid
+    }
+
+    /// Whether this key has signed the message.
+    fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.public).verify(message, signature).is_ok()
     }
 
     /// The public half as a JSON Web Key (RFC 7517, RFC 8037).
@@ -96,6 +101,15 @@ impl JwsKey {
     /// The key that signs.
     pub(crate) fn key(&self) -> &SigningKey {
         &self.key
+    }
+
+    /// The claims of what this key has signed; `None` of anything else.
+    pub(crate) fn verify(&self, text: &str) -> Option<Vec<u8>> {
+        let (signed, signature) = text.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
+        let is_ours = header == self.header && self.key.has_signed(signed.as_bytes(), &signature);
+        is_ours.then(|| BASE64URL_NOPAD.decode(claims.as_bytes()).ok()).flatten()
     }
 
     /// The compact serialization of the claims, which are JSON.

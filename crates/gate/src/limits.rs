@@ -52,10 +52,19 @@ impl Limits {
 
     /// Lets a shopper make or cancel a reservation, or returns when they may again.
     pub(crate) fn reservation(&self, pass: &Pass) -> Result<(), Problem> {
+        self.change(pass, "too many changes of this reservation: wait as Retry-After says")
+    }
+
+    /// Lets a shopper give a hold or a place back, or returns when they may again.
+    pub(crate) fn give_back(&self, pass: &Pass) -> Result<(), Problem> {
+        self.change(pass, "too much given back by this shopper: wait as Retry-After says")
+    }
+
+    /// What a shopper changes is an entry in a log that is never trimmed.
+    fn change(&self, pass: &Pass, why: &'static str) -> Result<(), Problem> {
         let now = self.protection.now();
         self.shopper(pass, now)?;
-        let asked = self.filter.reservation(pass.shopper, now);
-        asked.map_err(limited("too many changes of this reservation: wait as Retry-After says"))
+        self.filter.reservation(pass.shopper, now).map_err(limited(why))
     }
 
     /// Notes that a shopper was refused.

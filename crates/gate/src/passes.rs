@@ -2,6 +2,7 @@
 //! pass that an attempt carries.
 
 use crate::{
+    browser,
     challenge::{Asker, Challenges, Made, Refused, Solution, Solved, UseError, Wish},
     keys::Keyring,
     limits::Limits,
@@ -73,12 +74,17 @@ impl Passes {
             .map_err(|error| Problem::new(&problem::PASS_REFUSED, error.advice()))
     }
 
-    /// The shopper whom the shop's token names.
+    /// The shopper whom the shop's token in the header names.
     pub(crate) fn shopper(&self, headers: &HeaderMap) -> Result<Shopper, Problem> {
         let token = bearer(headers).ok_or_else(|| {
             let why = "no shopper token: send Authorization: Bearer <JWT> from the shop's log-in";
             Problem::new(&problem::TOKEN_MISSING, why)
         })?;
+        self.shopper_of(token)
+    }
+
+    /// The shopper whom a token of the shop names.
+    pub(crate) fn shopper_of(&self, token: &str) -> Result<Shopper, Problem> {
         self.jwt.verify(token, self.protection.now()).map_err(|error| match error {
             // The set is fetched again every ten seconds. Until then the shopper has done nothing
             // wrong.
@@ -122,6 +128,24 @@ impl Passes {
         Ok(challenge)
     }
 
+    /// Notes that a pass is asked for, and refuses one to an address that takes them like a
+    /// machine.
+    pub(crate) fn let_ask(&self, peer: Peer, headers: &HeaderMap) -> Result<(), Problem> {
+        let now = self.protection.now();
+        match self.limits.filter.asked_for_pass(peer.0, browser::is_bare(headers), now) {
+            None => Ok(()),
+            Some(wait) => {
+                let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
+                Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait))
+            }
+        }
+    }
+
+    /// Whether a solution is required before a pass now.
+    pub(crate) fn asks_for_solution(&self) -> bool {
+        self.challenges.is_asked(|| self.strategy.needs_challenge())
+    }
+
     /// Checks a shopper's solution, if one is required.
     pub(crate) async fn redeem(
         &self,
@@ -130,7 +154,7 @@ impl Passes {
         peer: Peer,
         solution: Option<&Solution>,
     ) -> Result<(), Problem> {
-        if !self.challenges.is_asked(|| self.strategy.needs_challenge()) {
+        if !self.asks_for_solution() {
             return Ok(());
         }
         let asker = self.asker(sale, shopper);
@@ -165,10 +189,30 @@ impl Passes {
         }
     }
 
+    /// A pass for a shopper whose token and solution were checked. It is valid as long as passes
+    /// are, and at the most for so many seconds.
+    pub(crate) fn give(
+        &self,
+        sale: &SaleId,
+        shopper: &Shopper,
+        peer: Peer,
+        seconds_max: u64,
+    ) -> Result<(String, TimeMs), Problem> {
+        let issued = self
+            .issue_for(sale, shopper, self.ttl_seconds.min(seconds_max))
+            .ok_or_else(|| Problem::new(&problem::TOKEN_REFUSED, "token: sub is no shopper id"))?;
+        self.limits.filter.gave_pass(peer.0, self.keys.shopper_key(&shopper.id), self.protection.now());
+        Ok(issued)
+    }
+
     /// A pass that is valid from now on; `None` for an id that is not 1 to 64 bytes long.
     pub(crate) fn issue(&self, sale: &SaleId, shopper: &Shopper) -> Option<(String, TimeMs)> {
+        self.issue_for(sale, shopper, self.ttl_seconds)
+    }
+
+    fn issue_for(&self, sale: &SaleId, shopper: &Shopper, seconds: u64) -> Option<(String, TimeMs)> {
         let (key, sealed) = self.keys.seal(&shopper.id)?;
-        let expires_at = self.protection.now().plus(DurationMs::seconds(self.ttl_seconds));
+        let expires_at = self.protection.now().plus(DurationMs::seconds(seconds));
         let pass = Pass { shopper: key, sealed, tier: shopper.tier, expires_at };
         Some((pass::issue(&self.keys, sale, &pass), expires_at))
     }

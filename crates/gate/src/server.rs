@@ -247,6 +247,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
         ways_back: Arc::clone(&ways_back),
         protection: Arc::clone(&protection),
         demo,
+        public_origin: config.public_origin,
         shop_url: config.shop_url,
     });
     let streams = Arc::new(Streams::new(&protection));

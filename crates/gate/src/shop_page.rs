@@ -11,6 +11,8 @@ pub(crate) struct ShopPage {
     pub(crate) protection: Arc<Protection>,
     /// The page sells to any visitor, and payment is a sandbox.
     pub(crate) demo: bool,
+    /// Where shoppers reach this server; empty if the operator has not said it.
+    pub(crate) public_origin: String,
     /// Where the page leads outside a demo; empty if the operator has named no shop.
     pub(crate) shop_url: String,
 }

@@ -15,5 +15,5 @@ mod pages;
 pub mod parts;
 mod visitor;
 
-pub use pages::{PROVIDER_CALLBACK, operations, problem_page};
+pub use pages::{PROVIDER_CALLBACK, RETURN_PATH, operations, problem_page};
 use web::words;

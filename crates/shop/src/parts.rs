@@ -2,7 +2,7 @@
 
 use axum::extract::FromRef;
 use contracts::store::{
-    Accounts, Carts, Catalog, Guests, Orders, Payments, SaleViews, SignInProvider, Stock,
+    Accounts, Carts, Catalog, Guests, Orders, Payments, SaleReturns, SaleViews, SignInProvider, Stock,
 };
 use std::{fmt, sync::Arc};
 use web::{limits::Buckets, protection::Protection};
@@ -30,6 +30,7 @@ pub struct Shop {
     pub carts: Arc<dyn Carts>,
     pub stock: Arc<dyn Stock>,
     pub sales: Arc<dyn SaleViews>,
+    pub returns: Arc<dyn SaleReturns>,
     /// What the shop is called, in both languages.
     pub name: [String; 2],
     /// The shop's own origin, for links that others follow.

@@ -64,6 +64,11 @@ impl Cors {
         }
     }
 
+    /// Whether the page that sent a request is of an origin of the list.
+    pub fn allows(&self, headers: &HeaderMap) -> bool {
+        self.allowed(self.of_headers(headers)).is_some()
+    }
+
     /// The fields of an answer, each with its line end. A cache must not give one origin the answer
     /// for another, so with a list every answer varies by Origin.
     pub fn lines(&self, caller: Caller) -> &str {

@@ -254,6 +254,11 @@ pub struct Refused<'a> {
 /// A listener's own page for problems; `None` of a path whose problems have the plain one.
 pub type ProblemPage = Arc<dyn Fn(&Refused<'_>) -> Option<String> + Send + Sync>;
 
+/// What a handler shows a person for its problem, as an extension of the response: a page that
+/// knows more than the problem says, such as where to go on.
+#[derive(Debug, Clone)]
+pub struct PageOfProblem(pub String);
+
 /// A person with a browser, who gets a problem as a page. Programs get the document.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -287,9 +292,12 @@ impl Reader {
             uri,
             headers,
         };
-        let page = own.and_then(|own| own(&refused)).unwrap_or_else(|| {
+        let of_handler = response.extensions().get::<PageOfProblem>().map(|page| page.0.clone());
+        let page = of_handler.or_else(|| own.and_then(|own| own(&refused))).unwrap_or_else(|| {
             let lang = Lang::asked(uri.query(), headers);
-            problem_page(lang, problem.kind.title, &problem.detail).into_string()
+            // A page that reloads itself goes on doing so, once it may.
+            let again = refused.retry_after_seconds.filter(|_| *method == Method::GET);
+            problem_page(lang, problem.kind.title, &problem.detail, again).into_string()
         });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -299,7 +307,7 @@ impl Reader {
 }
 
 /// A problem as a page. The detail is for the developers who look into it, so it is in English.
-fn problem_page(lang: Lang, title: &str, detail: &str) -> Markup {
+fn problem_page(lang: Lang, title: &str, detail: &str, again_seconds: Option<u64>) -> Markup {
     let heading = lang.say("It did not work", "未能完成");
     let body = html! {
         section class="card notice" aria-labelledby="outcome-title" {
@@ -308,7 +316,7 @@ fn problem_page(lang: Lang, title: &str, detail: &str) -> Markup {
             p { a href={ "/?lang=" (lang.code()) } { (lang.say("Back to the sale", "返回活动")) } }
         }
     };
-    Frame::plain(lang, heading, "/").render(&body)
+    Frame { refresh_seconds: again_seconds, ..Frame::plain(lang, heading, "/") }.render(&body)
 }
 
 #[cfg(test)]

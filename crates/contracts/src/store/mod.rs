@@ -40,7 +40,7 @@ pub use order::{
 };
 pub use payment::{PaymentState, PaymentView, Payments, StartPayment, StartedPayment};
 pub use returns::{RETURN_WITHIN, RequestReturn, ReturnState, ReturnStep, ReturnView, Wish};
-pub use sales::{SaleSeen, SaleViews};
+pub use sales::{ReturnedOutcome, SaleReturn, SaleReturns, SaleSeen, SaleViews};
 pub use stock::{CameBack, Lacking, Reserved, Stock, StockLevel, StockLine, TakenFrom};
 
 use std::{fmt, pin::Pin};

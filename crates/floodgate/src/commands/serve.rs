@@ -138,12 +138,20 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             false => None,
         };
         if let Some(store) = store.as_ref().filter(|_| args.demo) {
-            // Its pages have the sale's script.
+            // Its pages have the sale's script, or lead to the sale's page and back.
             for host in ["127.0.0.1", "localhost"] {
-                gate_config.allowed_origins.push(format!("http://{host}:{}", store.address.port()));
+                let origin = format!("http://{host}:{}", store.address.port());
+                gate_config.return_urls.push(format!("{origin}{}", shop::RETURN_PATH));
+                gate_config.allowed_origins.push(origin);
             }
         }
-        let (message_keys, served_config) = (Arc::clone(&keys), gate_config.clone());
+        // A gate in a process of its own has its own lists.
+        let lacking = store.as_ref().filter(|_| args.role == Role::All).map(|store| store.lacks(&gate_config));
+        for lacking in lacking.unwrap_or_default() {
+            tracing::warn!("{lacking}: shoppers whom the store's page sends to a sale are refused; add it and restart");
+        }
+        let (message_keys, store_keys, served_config) =
+            (Arc::clone(&keys), Arc::clone(&keys), gate_config.clone());
         let server = gate::bind(gate::Options {
             config: gate_config,
             sales: Arc::clone(&sales),
@@ -185,6 +193,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             let beside = store::Beside {
                 data: registry.dir().to_owned(),
                 clock: registry.clock(),
+                keys: store_keys,
                 ports,
                 sale_origin: sale,
             };
@@ -289,6 +298,7 @@ fn run_store(context: &Context, socket: &Path) -> CommandResult {
         print(&format!("store: http://{}/\n", store.address));
         let beside = store::Beside {
             data: data.clone(),
+            keys,
             ports: join::store_ports(&joined),
             clock: Arc::new(SteadyClock::start()),
             sale_origin,

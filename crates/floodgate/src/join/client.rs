@@ -723,16 +723,27 @@ impl Sale for Wired {
         self.0.ask(question, |reply| if let Reply::Shopper(record) = reply { Some(record) } else { None })
     }
 
-    fn operate(&self, _: Actor, operation: Operation) -> ports::Reply<Result<OperationDone, OperateError>> {
-        // The only command that is a shopper's own. Operators' commands go to the other process.
-        let Operation::Reserve { shopper, reserved } = operation else {
-            let (sender, receiver) = oneshot::channel();
-            // The receiver still exists here.
-            let _ = sender.send(Err(elsewhere()));
-            return receiver;
-        };
-        let question = move |number| Question::Reserve(number, shopper, reserved);
-        self.0.ask(question, |reply| if let Reply::Operated(done) = reply { Some(done) } else { None })
+    fn operate(
+        &self,
+        actor: Actor,
+        operation: Operation,
+    ) -> ports::Reply<Result<OperationDone, OperateError>> {
+        let done = |reply| if let Reply::Operated(done) = reply { Some(done) } else { None };
+        // The commands that are a shopper's own. Operators' commands go to the other process.
+        match operation {
+            Operation::Reserve { shopper, reserved } => {
+                self.0.ask(move |number| Question::Reserve(number, shopper, reserved), done)
+            }
+            Operation::Release { hold } if actor.name == Actor::SHOPPER => {
+                self.0.ask(move |number| Question::GiveBack(number, hold), done)
+            }
+            _ => {
+                let (sender, receiver) = oneshot::channel();
+                // The receiver still exists here.
+                let _ = sender.send(Err(elsewhere()));
+                receiver
+            }
+        }
     }
 
     fn stats(&self) -> ports::Reply<SaleStats> {

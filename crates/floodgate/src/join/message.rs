@@ -107,8 +107,11 @@ pub(super) enum Question {
     Lookup(SaleNumber, AttemptId, ShopperKey),
     Position(SaleNumber, AttemptId, ShopperKey),
     Shopper(SaleNumber, ShopperKey),
-    /// Whether the shopper wants a reservation: the only command that is a shopper's own.
+    /// Whether the shopper wants a reservation. This and the next are the only commands that are a
+    /// shopper's own.
     Reserve(SaleNumber, ShopperKey, bool),
+    /// A shopper gives a hold back, or a place: the gate has seen that it is theirs.
+    GiveBack(SaleNumber, AttemptId),
     Stats(SaleNumber),
     UseUp {
         nonce: [u8; 16],
@@ -417,6 +420,7 @@ mod tests {
             Question::Position(0, id, shopper),
             Question::Shopper(0, shopper),
             Question::Reserve(0, shopper, true),
+            Question::GiveBack(0, id),
             Question::Stats(1),
             Question::UseUp { nonce: [1; 16], expires_at: TimeMs(9), now: TimeMs(8) },
         ] {

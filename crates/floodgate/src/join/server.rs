@@ -9,7 +9,8 @@ use crate::registry::{Registry, Wired};
 use crate::store::ports::Ports;
 use contracts::store::StoreError;
 use contracts::{
-    Actor, Attempt, DeniedShoppers, Mail, Mailbox, Operation, SaleId, SaleSpec, SaleView, Told, Unavailable,
+    Actor, Attempt, DeniedShoppers, Mail, Mailbox, OperateError, Operation, OperationDone, SaleId, SaleSpec,
+    SaleView, Told, Unavailable,
 };
 use gate::Keyring;
 use gate::ports::{Sale as _, Sales, UseError, UsedChallenges};
@@ -264,7 +265,7 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
             Question::Lookup(..) => Reply::Found(Err(Unavailable::QueueFull)),
             Question::Position(..) => Reply::Position(Err(Unavailable::QueueFull)),
             Question::Shopper(..) => Reply::Shopper(Err(Unavailable::QueueFull)),
-            Question::Reserve(..) => Reply::Operated(Err(Unavailable::QueueFull)),
+            Question::Reserve(..) | Question::GiveBack(..) => Reply::Operated(Err(Unavailable::QueueFull)),
             Question::Stats(_) => Reply::Stats(Err(Unavailable::QueueFull)),
             Question::UseUp { .. } => Reply::UsedUp(Err(UseError::Busy)),
             Question::OfStore(_) => Reply::ToStore(Err(StoreError::TooMany { wait_seconds: 1 })),
@@ -288,14 +289,14 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
                 Ok(handle) => handle.shopper(shopper).await.unwrap_or_else(|_| Err(gone())),
                 Err(error) => Err(error),
             }),
-            Question::Reserve(sale, shopper, reserved) => Reply::Operated(match handle(sale) {
-                Ok(handle) => {
-                    let operation = Operation::Reserve { shopper, reserved };
-                    let done = handle.operate(Actor::new(Actor::SHOPPER, ""), operation).await;
-                    done.unwrap_or_else(|_| Err(gone()))
-                }
-                Err(error) => Err(error),
-            }),
+            Question::Reserve(sale, shopper, reserved) => {
+                let operation = Operation::Reserve { shopper, reserved };
+                Reply::Operated(operate(handle(sale), Actor::new(Actor::SHOPPER, ""), operation).await)
+            }
+            Question::GiveBack(sale, hold) => {
+                let operation = Operation::Release { hold };
+                Reply::Operated(operate(handle(sale), Actor::giving_back(), operation).await)
+            }
             Question::Stats(sale) => Reply::Stats(match handle(sale) {
                 Ok(handle) => handle.stats().await.unwrap_or_else(|_| Err(gone())),
                 Err(error) => Err(error),
@@ -313,6 +314,16 @@ fn ask(shared: &Arc<Shared>, token: u64, question: Question) {
         shared.outbox().replies.push((token, reply));
         shared.news.notify_one();
     });
+}
+
+/// Carries out a command of a shopper.
+async fn operate(
+    handle: Result<Handle, Unavailable>,
+    actor: Actor,
+    operation: Operation,
+) -> Result<Result<OperationDone, OperateError>, Unavailable> {
+    let done = handle?.operate(actor, operation).await;
+    done.unwrap_or_else(|_| Err(Unavailable::Passing("the sale is stopping".into())))
 }
 
 /// Sends the gate all news, for as long as it is connected.

@@ -1,11 +1,16 @@
-//! What orders ask of a sale in this process, and what the shop's pages show of a sale.
+//! What orders ask of a sale in this process, what the shop's pages show of a sale, and what
+//! shoppers bring back from it.
 
 use super::by_store;
 use contracts::{
     ConfirmResult, ItemId, ItemState, OperateError, Operation, OperationDone, SaleId,
-    store::{Asked, HoldRef, PaymentId, SaleDecision, SaleHolds, SaleSeen, SaleViews, StoreError},
+    store::{
+        Asked, HoldRef, PaymentId, SaleDecision, SaleHolds, SaleReturn, SaleReturns, SaleSeen, SaleViews,
+        StoreError,
+    },
 };
-use gate::ports::Sales;
+use engines::clock::Clock;
+use gate::{Keyring, ports::Sales};
 use std::sync::Arc;
 
 /// The sales of this process.
@@ -81,5 +86,19 @@ impl SaleViews for Views {
             opens_at: view.opens_at,
             is_sold_out: of.state == ItemState::SoldOut && !of.waitlist_open,
         })
+    }
+}
+
+/// Reads return URLs with the keys of this installation.
+pub(super) struct Returns {
+    pub(super) keys: Arc<Keyring>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// The shop's own, to which the sale leads back.
+    pub(super) origin: String,
+}
+
+impl SaleReturns for Returns {
+    fn read(&self, signed: &str) -> Option<SaleReturn> {
+        gate::read_back(&self.keys, signed, &self.origin, self.clock.now())
     }
 }

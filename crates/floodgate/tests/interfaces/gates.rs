@@ -30,9 +30,14 @@ impl Drop for Gate {
 
 /// Starts a gate on a port that others share.
 pub(crate) fn join(server: &Server, shop: &str, challenge: &str) -> Gate {
+    join_with(server, shop, "", challenge)
+}
+
+/// The same, with keys of `[gate]` and tables after it.
+pub(crate) fn join_with(server: &Server, shop: &str, keys: &str, tables: &str) -> Gate {
     let config = server.scratch().join("gate.toml");
     let limits = "[gate.limits]\nexempt_addresses = [\"127.0.0.0/8\"]\nshopper_per_second = 0\n";
-    std::fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\n{limits}{challenge}")).unwrap();
+    std::fs::write(&config, format!("[gate]\nshop_listen = \"{shop}\"\n{keys}{limits}{tables}")).unwrap();
     let log =
         std::fs::File::options().create(true).append(true).open(server.scratch().join("gates")).unwrap();
     let socket = server.data.join("gates/socket");

@@ -50,6 +50,7 @@ mod refused_keys;
 mod refused_requests;
 mod rehearsal;
 mod replicas;
+mod sale_without_javascript;
 mod sales_on_a_mount;
 mod schedules;
 mod search;

@@ -1,7 +1,6 @@
 //! The shoppers' API: its table of operations, and the checks of its callers.
 
 mod attempts;
-mod browser;
 mod events;
 mod passes;
 mod reservation;

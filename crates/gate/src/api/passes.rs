@@ -1,8 +1,9 @@
 //! `…/passes` and `…/challenge`: a shopper's token, and the solution of a challenge, are checked
 //! once, here, so that the check of an attempt costs one HMAC.
 
-use super::{TokenHolder, browser};
+use super::TokenHolder;
 use crate::{
+    browser,
     challenge::{CodeAnswer, Made, Solution},
     limits::Limits,
     passes::Passes,
@@ -67,27 +68,18 @@ pub(super) struct Pass {
 /// required.
 pub(super) async fn create(
     TokenHolder { front, peer, shopper }: TokenHolder,
-    State(limits): State<Arc<Limits>>,
     State(passes): State<Arc<Passes>>,
     State(protection): State<Arc<Protection>>,
     request: Request,
 ) -> Result<JsonReply<Pass>, Problem> {
-    let now = protection.now();
-    let is_bare = browser::is_bare(request.headers());
-    if let Some(wait) = limits.filter.asked_for_pass(peer.0, is_bare, now) {
-        let why = "this address takes passes like a machine, and gets none for a while: wait as Retry-After says, or use another network";
-        return Err(Problem::new(&problem::LOOKS_AUTOMATED, why).retry_after(wait));
-    }
+    passes.let_ask(peer, request.headers())?;
     let sale = front.sale.view().sale.clone();
     // The body is read even if no challenge is required, so that a mistake in it shows before one
     // is.
     let JsonOrNothing(asked) =
         JsonOrNothing::<PassRequest, BODY_BYTES_MAX>::from_request(request, &protection).await?;
     passes.redeem(&sale, &shopper, peer, asked.solution()?.as_ref()).await?;
-    let (pass, expires_at) = passes
-        .issue(&sale, &shopper)
-        .ok_or_else(|| Problem::new(&problem::TOKEN_REFUSED, "token: sub is no shopper id"))?;
-    limits.filter.gave_pass(peer.0, passes.keys.shopper_key(&shopper.id), now);
+    let (pass, expires_at) = passes.give(&sale, &shopper, peer, u64::MAX)?;
     Ok(JsonReply(Pass { pass, expires_at }))
 }
 

@@ -2,6 +2,30 @@
 // every word; this only puts it in place. Without this file the page works by plain forms.
 const sale = document.getElementById("sale");
 if (sale) start();
+const work = document.getElementById("work");
+if (work) solve(work);
+
+// The proof of work before a shopper gets in: the number for which the hash of the salt and its digits is the challenge. A
+// thousand are asked for at once, because each answer takes a turn of the browser's.
+async function solve({ dataset: made, firstElementChild: said }) {
+  const text = new TextEncoder();
+  const hash = async (n) => {
+    const bytes = await crypto.subtle.digest(made.algorithm, text.encode(made.salt + n));
+    return Array.from(new Uint8Array(bytes), (b) => b.toString(16).padStart(2, "0")).join("");
+  };
+  try {
+    for (let from = 0; from <= Number(made.maxnumber); from += 1000) {
+      const found = (await Promise.all(Array.from({ length: 1000 }, (_, i) => hash(from + i)))).indexOf(made.challenge);
+      if (found < 0) continue;
+      const { algorithm, challenge, salt, signature } = made;
+      const solution = JSON.stringify({ algorithm, challenge, number: from + found, salt, signature });
+      const form = document.querySelector("form.enter");
+      form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "altcha", value: btoa(solution) }));
+      return form.submit();
+    }
+  } catch { /* an old browser, or a page that is not over TLS */ }
+  said.textContent = made.failed;
+}
 
 function start() {
   const lang = sale.dataset.lang;
@@ -22,7 +46,7 @@ function start() {
     for (let i = 0; i < 4; i++) {
       try {
         const sent = performance.now();
-        const text = await (await fetch("/time", { cache: "no-store" })).text();
+        const text = await (await fetch("/time", { cache: "no-store", credentials: "omit" })).text();
         const trip = performance.now() - sent;
         if (trip < best) {
           best = trip;
@@ -39,6 +63,7 @@ function start() {
     if (countdown) countdown.textContent = clock(opensAt - now());
     tickOnce();
     if (state === "scheduled" && now() >= opensAt) poll();
+    if (now() >= Number(sale.dataset.knows)) return again();
     setTimeout(tick, 1000 - (now() % 1000) + 5);
   }
 
@@ -67,7 +92,7 @@ function start() {
     polling = true;
     for (;;) {
       try {
-        show(await (await fetch(path, { cache: "no-cache" })).json());
+        show(await (await fetch(path, { cache: "no-cache", credentials: "omit" })).json());
       } catch { /* asked again below */ }
       if (state === "closed" || (state === "scheduled" && now() < opensAt - 2000)) break;
       const pause = state === "scheduled" ? 300 : 3000;
@@ -146,8 +171,9 @@ function start() {
   }
 
   async function submit(event) {
-    event.preventDefault();
     const form = event.target;
+    if (form.className === "leave") return;
+    event.preventDefault();
     const button = form.querySelector("button");
     const label = button.querySelector(".does");
     const words = label && label.textContent;
@@ -157,23 +183,39 @@ function start() {
     try {
       const response = await send(form);
       const kind = response.headers.get("content-type") || "";
-      if (!kind.startsWith("text/html")) throw new Error(String(response.status));
+      if (!kind.startsWith("text/html")) {
+        const problem = await response.json();
+        // The cookie is over, or another shopper's: the page must be that of now.
+        if (problem.type.endsWith("form-refused")) return again();
+        return say(problem.detail);
+      }
       const html = await response.text();
       delete button.dataset.asking;
       put(html, true);
       form.dataset.attempt = document.querySelector("#answer section")?.dataset.attempt || "";
       renewKey(form);
     } catch {
-      // The same key goes out again, so nothing can be bought twice. What an earlier request got is no answer to this one.
-      const line = document.createElement("p");
-      line.className = "card notice";
-      line.textContent = sale.dataset.failed;
-      document.getElementById("answer").replaceChildren(line);
+      // The same key goes out again, so nothing can be bought twice.
+      say(sale.dataset.failed);
+    } finally {
+      delete button.dataset.asking;
+      button.disabled = false;
+      if (label) label.textContent = words;
+      buttons();
     }
-    delete button.dataset.asking;
-    button.disabled = false;
-    if (label) label.textContent = words;
-    buttons();
+  }
+
+  // What an earlier request got is no answer to this one.
+  function say(text) {
+    const line = document.createElement("p");
+    line.className = "card notice";
+    line.textContent = text;
+    document.getElementById("answer").replaceChildren(line);
+  }
+
+  // The page as the server has it now, which says so if it does not know the shopper any more.
+  function again() {
+    location.assign(`${page}?lang=${lang}&entered=1${sale.dataset.query}`);
   }
 
   // A purchase that got an answer for good is over: the next one needs a key of its own.
@@ -198,7 +240,7 @@ function start() {
     let pause = 1000;
     while (document.querySelector(`[data-attempt="${attempt}"][data-final=false]`)) {
       try {
-        const response = await fetch(`${path}/attempts/${attempt}/events`, { headers: { "Floodgate-Pass": sale.dataset.pass } });
+        const response = await fetch(`${path}/attempts/${attempt}/events`, { credentials: "omit", headers: { "Floodgate-Pass": sale.dataset.pass } });
         const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
         let text = "";
         for (;;) {

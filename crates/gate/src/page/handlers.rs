@@ -1,9 +1,11 @@
-//! The page's requests: a visitor looks, buys, pays. Each POST is checked against the visitor's
-//! cookie before anything else, and answered with a redirect, so that reloading buys nothing twice.
+//! The page's requests: a visitor looks, buys, gives back, and in a demo pays. Each POST is checked
+//! against the visitor's cookie before anything else, and answered with a redirect, so that
+//! reloading buys nothing twice.
 
 use super::{
-    view::{Form, Own, Said, SalePage, index as index_page},
-    visitor::Visitor,
+    reply::{Shown, form, page, refusal, with_cookie},
+    view::{Form, Known, Own, Said, SalePage, index as index_page},
+    visitor::{DemoVisitor, Visitor, entered_cookie},
 };
 use crate::{
     attempts::parse_attempt,
@@ -19,21 +21,18 @@ use crate::{
 use axum::{
     Extension,
     extract::{Path, Query, State},
-    response::{Html, IntoResponse, Redirect, Response},
+    response::{IntoResponse, Redirect, Response},
 };
-use contracts::{Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleView, Told};
+use contracts::{
+    Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleState, SaleView, ShopperKey, Told,
+};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
 use maud::Markup;
 use serde::Deserialize;
 use std::sync::Arc;
 use units::Sequence;
-use web::{
-    body::{self, want_media_type},
-    page::Lang,
-    secret::random_bytes,
-    server::Peer,
-};
+use web::{page::Lang, secret::random_bytes, server::Peer};
 
 const FORM_BYTES_MAX: usize = 4096;
 /// The most holds and places that the page lists.
@@ -48,19 +47,8 @@ pub(super) struct PageQuery {
     /// Whether only the outcome is wanted.
     fragment: Option<String>,
     return_url: Option<String>,
-}
-
-type Shown = Result<Response, Problem>;
-
-fn page(status: StatusCode, markup: Markup, visitor: Option<(&ShopPage, &Visitor)>) -> Response {
-    let mut response = (status, Html(markup.into_string())).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-    headers.insert(header::VARY, http::HeaderValue::from_static("accept-language, cookie"));
-    if let Some(Ok(cookie)) = visitor.map(|(shop, visitor)| visitor.set_cookie(shop).parse()) {
-        headers.insert(header::SET_COOKIE, cookie);
-    }
-    response
+    /// The shop has just sent the shopper, whose browser then has a cookie.
+    entered: Option<String>,
 }
 
 /// `GET /`.
@@ -85,7 +73,7 @@ pub(super) async fn time(State(shop): State<Arc<ShopPage>>) -> Response {
     (headers, shop.protection.now().0.to_string()).into_response()
 }
 
-/// A demo visitor at a sale.
+/// A visitor at a sale.
 struct Visit {
     shop: Arc<ShopPage>,
     front: Arc<Front>,
@@ -93,6 +81,8 @@ struct Visit {
     lang: Lang,
     visitor: Option<Visitor>,
     pass: Option<Pass>,
+    /// The shop has just sent the visitor.
+    has_entered: bool,
     return_to: Option<ReturnUrl>,
 }
 
@@ -106,7 +96,7 @@ impl Visit {
     ) -> Result<Self, Problem> {
         let front = shop.attempts.fronts.get(&sale)?;
         let pass = visitor.as_ref().and_then(|v| v.pass(&shop.attempts.keys, shop.protection.now()));
-        Ok(Self { shop, front, sale, lang, visitor, pass, return_to })
+        Ok(Self { shop, front, sale, lang, visitor, pass, has_entered: false, return_to })
     }
 
     /// What follows `?lang=…` in a link of the page.
@@ -120,10 +110,18 @@ impl Visit {
         self.shop.ways_back.signed(to, view, &shown.outcome, pass, shown.basket.as_ref())
     }
 
+    fn known(&self) -> Known {
+        match &self.visitor {
+            Some(Visitor::Demo(_)) => Known::DemoVisitor,
+            Some(Visitor::Shopper(pass)) => Known::Shopper { until: pass.expires_at },
+            None => Known::Nobody { has_entered: self.has_entered },
+        }
+    }
+
     fn form(&self) -> Option<Form> {
         let visitor = self.visitor.as_ref()?;
         let view = self.front.sale.view();
-        let (pass, _) = self.shop.attempts.passes.issue(&view.sale, &visitor.shopper())?;
+        let pass = visitor.issue(&self.shop.attempts.passes, &view.sale)?;
         let key = |_| random_bytes::<16>().ok().map(|bytes| BASE64URL_NOPAD.encode(&bytes));
         let idempotency_keys = view.items.iter().map(key).collect::<Option<_>>()?;
         Some(Form { csrf: visitor.csrf(&self.shop.attempts.keys, &self.sale), idempotency_keys, pass })
@@ -144,7 +142,7 @@ impl Visit {
             lang: self.lang,
             now: self.shop.protection.now(),
             view: &view,
-            demo: self.shop.is_demo(&self.sale),
+            known: self.known(),
             form: self.form(),
             said,
             own,
@@ -155,6 +153,13 @@ impl Visit {
             path,
         };
         if is_fragment { page.fragment() } else { page.render() }
+    }
+
+    /// The page, or the parts of it, with why something was not done.
+    async fn refuse(&self, problem: Problem, is_fragment: bool) -> Response {
+        let notice = Said::Notice(problem.detail().to_owned());
+        let markup = self.show(format!("/sales/{}", self.sale), notice, is_fragment).await;
+        refusal(problem, markup)
     }
 
     /// What the sale keeps of this visitor, newest first, so that a closed tab loses nothing.
@@ -172,6 +177,7 @@ impl Visit {
 /// `GET /sales/{sale}`.
 pub(super) async fn sale(
     State(shop): State<Arc<ShopPage>>,
+    Extension(peer): Extension<Peer>,
     Path(sale): Path<String>,
     Query(query): Query<PageQuery>,
     headers: HeaderMap,
@@ -179,28 +185,46 @@ pub(super) async fn sale(
     shop.attempts.fronts.get(&sale)?;
     let lang = Lang::of(query.lang.as_deref(), &headers);
     let return_to = shop.ways_back.named(query.return_url.as_deref())?;
-    let demo = shop.is_demo(&sale);
-    let known = Visitor::known(&shop.attempts.keys, &headers).filter(|_| demo);
-    let new = match (&known, demo) {
-        (None, true) => Some(Visitor::new().map_err(|e| Problem::unavailable(&e.to_string()))?),
+    let known = known_here(&shop, peer, &sale, &headers)?;
+    let new = match (&known, shop.is_demo(&sale)) {
+        (None, true) => Some(DemoVisitor::new().map_err(|e| Problem::unavailable(&e.to_string()))?),
         _ => None,
     };
-    let visit = Visit::new(Arc::clone(&shop), sale, lang, known.or_else(|| new.clone()), return_to)?;
+    let cookie = new.as_ref().map(|new| new.set_cookie(&shop));
+    let visitor = known.or_else(|| new.map(Visitor::Demo));
+    let visit = Visit::new(shop, sale, lang, visitor, return_to)?;
+    let visit = Visit { has_entered: query.entered.is_some(), ..visit };
     let markup = visit.show(format!("/sales/{}", visit.sale), Said::Nothing, query.fragment.is_some()).await;
-    Ok(page(StatusCode::OK, markup, new.as_ref().map(|v| (&*shop, v))))
+    Ok(page(StatusCode::OK, markup, cookie.as_deref()))
+}
+
+/// The visitor who asks for a page. What it shows of them is asked of the sale, so the address has
+/// the limits that it has for the same question at the API.
+fn known_here(
+    shop: &ShopPage,
+    peer: Peer,
+    sale: &str,
+    headers: &HeaderMap,
+) -> Result<Option<Visitor>, Problem> {
+    let known = Visitor::known(shop, sale, headers);
+    if known.is_some() {
+        shop.attempts.limits.address(peer)?;
+    }
+    Ok(known)
 }
 
 /// `GET /sales/{sale}/attempts/{attempt}`: the outcome.
 pub(super) async fn attempt(
     State(shop): State<Arc<ShopPage>>,
+    Extension(peer): Extension<Peer>,
     Path((sale, attempt)): Path<(String, String)>,
     Query(query): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Shown {
     let lang = Lang::of(query.lang.as_deref(), &headers);
     let return_to = shop.ways_back.named(query.return_url.as_deref())?;
-    let Some(visitor) = Visitor::known(&shop.attempts.keys, &headers).filter(|_| shop.is_demo(&sale)) else {
-        shop.attempts.fronts.get(&sale)?;
+    shop.attempts.fronts.get(&sale)?;
+    let Some(visitor) = known_here(&shop, peer, &sale, &headers)? else {
         let query = return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
         return Ok(Redirect::to(&format!("/sales/{sale}?lang={}{query}", lang.code())).into_response());
     };
@@ -210,7 +234,7 @@ pub(super) async fn attempt(
     let shown = match (carried, &visit.pass) {
         (Some(refused), _) => refused,
         (None, Some(pass)) => current(&visit.front, pass, id).await?,
-        (None, None) => return Err(no_visitor()),
+        (None, None) => return Err(no_visitor(&visit.shop, &visit.sale)),
     };
     let path = format!("/sales/{}/attempts/{id}", visit.sale);
     let markup = visit.show(path, Said::Outcome(Box::new(shown)), query.fragment.is_some()).await;
@@ -221,25 +245,27 @@ pub(super) async fn attempt(
 struct Carried;
 
 impl Carried {
-    fn proof(shop: &ShopPage, sale: &str, attempt: AttemptId, fields: &str) -> String {
-        shop.attempts.keys.page_token("said", &[sale, &attempt.to_string(), fields])
+    /// It is of one shopper: shown to another, it would be signed as that shopper's for the shop.
+    fn proof(shop: &ShopPage, sale: &str, shopper: ShopperKey, attempt: AttemptId, fields: &str) -> String {
+        shop.attempts.keys.page_token("said", &[sale, &shopper.to_string(), &attempt.to_string(), fields])
     }
 
     /// `sold_out.as_of.held_by.item.quantity.proof`
-    fn write(shop: &ShopPage, sale: &str, said: &Current) -> String {
+    fn write(shop: &ShopPage, sale: &str, shopper: ShopperKey, said: &Current) -> String {
         let outcome = &said.outcome;
         let as_of = outcome.as_of.unwrap_or_default();
         let held_by = outcome.held_by.map(|id| id.to_string()).unwrap_or_default();
         let line = said.basket.and_then(|basket| basket.first().copied()).unwrap_or_default();
         let fields = format!("{}.{as_of}.{held_by}.{}.{}", outcome.outcome, line.item, line.quantity);
-        let proof = Self::proof(shop, sale, outcome.attempt, &fields);
+        let proof = Self::proof(shop, sale, shopper, outcome.attempt, &fields);
         format!("{fields}.{proof}")
     }
 
     fn parse(shop: &ShopPage, visit: &Visit, attempt: AttemptId, text: &str) -> Option<Current> {
         let (fields, proof) = text.rsplit_once('.')?;
-        let want = (&*visit.sale, &*attempt.to_string());
-        if !shop.attempts.keys.is_page_token(proof, "said", &[want.0, want.1, fields]) {
+        let (shopper, attempt_text) = (visit.pass.as_ref()?.shopper.to_string(), attempt.to_string());
+        let said = [&*visit.sale, &*shopper, &*attempt_text, fields];
+        if !shop.attempts.keys.is_page_token(proof, "said", &said) {
             return None;
         }
         let [name, as_of, held_by, item, quantity] = fields.split('.').collect::<Vec<_>>()[..] else {
@@ -252,11 +278,25 @@ impl Carried {
     }
 }
 
-fn no_visitor() -> Problem {
-    Problem::new(
-        &problem::FORM_REFUSED,
-        "the form does not fit the visitor's cookie: load the page again, with cookies allowed",
-    )
+fn no_visitor(shop: &ShopPage, sale: &str) -> Problem {
+    let why = match shop.is_demo(sale) {
+        true => "the form does not fit the visitor's cookie: load the page again, with cookies allowed",
+        false => {
+            "the form does not fit the shopper's cookie, or that is over: open the sale from the shop again, with cookies allowed"
+        }
+    };
+    Problem::new(&problem::FORM_REFUSED, why)
+}
+
+/// A form with nothing but what every form of the page has.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BareForm {
+    csrf: String,
+    #[serde(default)]
+    lang: Option<String>,
+    #[serde(default)]
+    return_url: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -308,10 +348,11 @@ macro_rules! page_form {
     };
 }
 
+page_form!(BareForm);
 page_form!(BuyForm);
 page_form!(HoldForm);
 
-/// The visitor of a demo who sent a form of this page, and the form. The sale and the address are
+/// The visitor who sent a form of this page, and the form. The sale, the address and the cookie are
 /// checked before anything is read.
 async fn posted<T: PageForm>(
     shop: Arc<ShopPage>,
@@ -322,35 +363,15 @@ async fn posted<T: PageForm>(
 ) -> Result<(Visit, T), Problem> {
     shop.attempts.fronts.get(&sale)?;
     shop.attempts.limits.address(peer)?;
-    let (visitor, form) = read_form::<T>(&shop, &sale, headers, body).await?;
+    let visitor = Visitor::known(&shop, &sale, headers).ok_or_else(|| no_visitor(&shop, &sale))?;
+    let form = form::<T>(&shop, headers, body, FORM_BYTES_MAX).await?;
     if !visitor.is_csrf(&shop.attempts.keys, &sale, form.csrf()) {
-        return Err(no_visitor());
+        return Err(no_visitor(&shop, &sale));
     }
     let lang = Lang::of(form.lang(), headers);
     let return_to = shop.ways_back.named(form.return_url())?;
     let visit = Visit::new(shop, sale, lang, Some(visitor), return_to)?;
     Ok((visit, form))
-}
-
-/// The form; it is read only from a visitor of a demo.
-async fn read_form<T: serde::de::DeserializeOwned>(
-    shop: &ShopPage,
-    sale: &str,
-    headers: &HeaderMap,
-    body: axum::body::Body,
-) -> Result<(Visitor, T), Problem> {
-    let visitor =
-        Visitor::known(&shop.attempts.keys, headers).filter(|_| shop.is_demo(sale)).ok_or_else(no_visitor)?;
-    want_media_type(headers, "application/x-www-form-urlencoded")?;
-    let bytes = body::read(body, FORM_BYTES_MAX, shop.protection.body_timeout()).await?;
-    // The query syntax of a URI is that of a form, and the framework reads it.
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    let uri = format!("/?{text}")
-        .parse::<http::Uri>()
-        .map_err(|_| Problem::new(&problem::INVALID, "form: not url-encoded"))?;
-    let form = Query::<T>::try_from_uri(&uri)
-        .map_err(|e| Problem::new(&problem::INVALID, format!("form: {}", e.body_text())))?;
-    Ok((visitor, form.0))
 }
 
 fn wants_fragment(headers: &HeaderMap) -> bool {
@@ -369,29 +390,18 @@ pub(super) async fn buy(
     let fragment = wants_fragment(&headers);
     let bought = match buy_one(&visit, &form).await {
         Ok(bought) => bought,
-        Err(problem) => {
-            let (status, notice) = (
-                http::StatusCode::from_u16(problem.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-                problem.detail().to_owned(),
-            );
-            let markup = visit.show(format!("/sales/{}", visit.sale), Said::Notice(notice), fragment).await;
-            let retry_after = problem.into_response().headers().get(header::RETRY_AFTER).cloned();
-            let mut response = page(status, markup, None);
-            if let Some(seconds) = retry_after {
-                response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            }
-            return Ok(response);
-        }
+        Err(problem) => return Ok(visit.refuse(problem, fragment).await),
     };
     if fragment {
         let markup = visit.show(String::new(), Said::Outcome(Box::new(bought)), true).await;
         return Ok(page(StatusCode::OK, markup, None));
     }
-    let is_stored = bought.outcome.as_of.is_none();
-    let said = if is_stored {
-        String::new()
-    } else {
-        format!("&said={}", Carried::write(&shop, &visit.sale, &bought))
+    // What has no such number is stored, and is looked up again.
+    let said = match (bought.outcome.as_of, &visit.pass) {
+        (Some(_), Some(pass)) => {
+            format!("&said={}", Carried::write(&shop, &visit.sale, pass.shopper, &bought))
+        }
+        _ => String::new(),
     };
     let (query, id) = (visit.query(), bought.outcome.attempt);
     let to = format!("/sales/{}/attempts/{id}?lang={}{said}{query}", visit.sale, visit.lang.code());
@@ -400,7 +410,7 @@ pub(super) async fn buy(
 
 async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let shop = &visit.shop;
-    let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
+    let pass = visit.pass.as_ref().ok_or_else(|| no_visitor(shop, &visit.sale))?;
     shop.attempts.limits.shopper(pass, shop.protection.now())?;
     if form.key.is_empty() || form.key.len() > 64 || !form.key.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(Problem::new(&problem::IDEMPOTENCY_KEY, "key: want 1 to 64 visible ASCII characters"));
@@ -412,6 +422,11 @@ async fn buy_one(visit: &Visit, form: &BuyForm) -> Result<Current, Problem> {
     let item = known_item(&view.spec, &form.item).map_err(|why| Problem::new(&problem::INVALID, why))?;
     let basket = Basket::single(item, form.quantity);
     let id = shop.attempts.keys.attempt_id(view.sale.as_str(), pass.shopper, &form.key);
+    // At the API this is what the round key is for: before the opening nothing goes to the writer.
+    if view.state == SaleState::Scheduled {
+        let outcome = Outcome { as_of: Some(view.as_of), ..Outcome::plain(id, "not_open") };
+        return Ok(Current { outcome, basket: Some(basket) });
+    }
     let outcome = match shop.attempts.decisions.ask(&visit.front, pass, id, basket).await? {
         Told::InLine(place) => Outcome::queued(id, place),
         Told::Answer(answer) => outcome_of(id, &answer).ok_or_else(|| {
@@ -429,6 +444,10 @@ pub(super) async fn pay(
     headers: HeaderMap,
     body: axum::body::Body,
 ) -> Shown {
+    if let Some(Visitor::Shopper(_)) = Visitor::known(&shop, &sale, &headers) {
+        let why = "the shop takes the payment: follow the page's link to it";
+        return Err(Problem::new(&problem::NOT_FOUND, why));
+    }
     let pay = |hold| Operation::Confirm { hold, payment: format!("sandbox-{hold}") };
     act(shop, peer, sale, &headers, body, pay).await
 }
@@ -444,6 +463,20 @@ pub(super) async fn give_back(
     act(shop, peer, sale, &headers, body, |hold| Operation::Release { hold }).await
 }
 
+/// `POST /sales/{sale}/leave`: the browser forgets the shopper.
+pub(super) async fn leave(
+    State(shop): State<Arc<ShopPage>>,
+    Extension(peer): Extension<Peer>,
+    Path(sale): Path<String>,
+    headers: HeaderMap,
+    body: axum::body::Body,
+) -> Shown {
+    let (visit, _) = posted::<BareForm>(shop, peer, sale, &headers, body).await?;
+    let to = format!("/sales/{}?lang={}{}", visit.sale, visit.lang.code(), visit.query());
+    let gone = entered_cookie(&visit.shop, &visit.sale, "", 0);
+    Ok(with_cookie(Redirect::to(&to).into_response(), Some(&gone)))
+}
+
 /// What a visitor does with what they have.
 async fn act(
     shop: Arc<ShopPage>,
@@ -454,17 +487,27 @@ async fn act(
     operation: impl FnOnce(AttemptId) -> Operation,
 ) -> Shown {
     let (visit, form) = posted::<HoldForm>(shop, peer, sale, headers, body).await?;
-    let pass = visit.pass.as_ref().ok_or_else(no_visitor)?;
+    let pass = visit.pass.as_ref().ok_or_else(|| no_visitor(&visit.shop, &visit.sale))?;
+    let fragment = wants_fragment(headers);
+    if matches!(visit.visitor, Some(Visitor::Shopper(_)))
+        && let Err(problem) = visit.shop.attempts.limits.give_back(pass)
+    {
+        return Ok(visit.refuse(problem, fragment).await);
+    }
     let hold = form.hold;
     let found = reply(visit.front.sale.lookup(hold, pass.shopper)).await?;
     if !matches!(found.answer, Answer::Granted(_) | Answer::Waitlisted { .. }) {
         return Err(Problem::new(&problem::NOT_FOUND, format!("no hold {hold} of this visitor")));
     }
-    let done =
-        reply(visit.front.sale.operate(Actor::new(Actor::DEMO, "visitor of the demo"), operation(hold)))
-            .await?;
-    done.map_err(of_operation)?;
-    if wants_fragment(headers) {
+    let actor = match &visit.visitor {
+        Some(Visitor::Demo(_)) => Actor::new(Actor::DEMO, "visitor of the demo"),
+        _ => Actor::giving_back(),
+    };
+    let done = reply(visit.front.sale.operate(actor, operation(hold))).await?;
+    if let Err(error) = done {
+        return Ok(visit.refuse(of_operation(error), fragment).await);
+    }
+    if fragment {
         let said = Said::Outcome(Box::new(current(&visit.front, pass, hold).await?));
         return Ok(page(StatusCode::OK, visit.show(String::new(), said, true).await, None));
     }

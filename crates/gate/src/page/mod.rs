@@ -1,8 +1,11 @@
-//! The shop's own page, rendered on the server. It works without JavaScript, and is live with it.
-//! It sells in a demo only; a real shop's shoppers come with a pass from the shop.
+//! The sale's own page, rendered on the server. It works without JavaScript, and is live with it.
+//! It sells to shoppers whom their shop has sent with its token, and in a demo to anybody.
 
 mod does;
+mod enter;
+mod enter_view;
 mod handlers;
+mod reply;
 mod text;
 mod view;
 mod visitor;
@@ -33,6 +36,8 @@ pub(crate) fn operations() -> Vec<Operation<Parts>> {
         get("/", "showShop", Access::Open, handlers::index),
         get("/sales/{sale}", "showSale", Access::Open, handlers::sale),
         get("/sales/{sale}/attempts/{attempt}", "showAttempt", Access::Open, handlers::attempt),
+        post("/sales/{sale}/enter", "enterSale", Access::Open, enter::enter),
+        post("/sales/{sale}/leave", "leaveSale", Access::Open, handlers::leave),
         post("/sales/{sale}/buy", "buy", Access::Open, handlers::buy),
         post("/sales/{sale}/pay", "pay", Access::Open, handlers::pay),
         post("/sales/{sale}/give-back", "giveBack", Access::Open, handlers::give_back),

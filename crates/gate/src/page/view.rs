@@ -19,6 +19,17 @@ pub(super) struct Form {
     pub(super) pass: String,
 }
 
+/// What is known of the visitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing; though the shop may have sent the visitor just now.
+    Nobody { has_entered: bool },
+    /// Buys here, and pays in the sandbox.
+    DemoVisitor,
+    /// Buys here until then, and pays at the shop.
+    Shopper { until: TimeMs },
+}
+
 /// A hold or a place of the visitor, and the shop's return URL with it.
 #[derive(Debug)]
 pub(super) struct Own {
@@ -42,7 +53,7 @@ pub(super) struct SalePage<'a> {
     pub(super) lang: Lang,
     pub(super) now: TimeMs,
     pub(super) view: &'a SaleView,
-    pub(super) demo: bool,
+    pub(super) known: Known,
     pub(super) form: Option<Form>,
     pub(super) said: Said,
     /// All that the sale keeps of the visitor, newest first.
@@ -109,7 +120,7 @@ impl SalePage<'_> {
         let view = self.view;
         let name = words.sale_name(&view.spec);
         let body = html! {
-            @if self.demo {
+            @if self.known == Known::DemoVisitor {
                 p class="demo" role="note" {
                     (words.say(
                         "This is a demo. Nothing real is sold, payment is a sandbox, and a cookie makes you a demo shopper. Addresses of this machine have no rate limit.",
@@ -120,7 +131,7 @@ impl SalePage<'_> {
             section id="sale" class="card" aria-labelledby="sale-name"
                 data-sale=(view.sale) data-lang=(self.lang.code()) data-now=(self.now.0) data-day=(words.say("d", "天"))
                 data-opens=(view.opens_at.0) data-state=(state_name(view.state)) data-query=(self.query)
-                data-pass=[self.form.as_ref().map(|form| &form.pass)]
+                data-pass=[self.form.as_ref().map(|form| &form.pass)] data-knows=[self.knows_until()]
                 data-failed=(words.say("No answer arrived. Nothing is lost: press the button again.", "没有收到回复。没有任何损失：请再次点击按钮。")) {
                 h1 id="sale-name" { (name) }
                 p { span class="tag" id="sale-state"
@@ -134,10 +145,16 @@ impl SalePage<'_> {
             section class="card" aria-labelledby="items-title" {
                 h2 id="items-title" { (words.say("For sale", "商品")) }
                 (self.items(words))
-                @if self.form.is_none() { (self.to_the_shop(words)) }
+                @if let Known::Nobody { has_entered } = self.known { (self.to_the_shop(words, has_entered)) }
             }
+            (self.about_shopper(words))
         };
         document(self.lang, name, (&self.path, &self.query), self.refresh_seconds(), &body)
+    }
+
+    /// When the page must be loaded again, because its forms are over.
+    fn knows_until(&self) -> Option<u64> {
+        if let Known::Shopper { until } = self.known { Some(until.0) } else { None }
     }
 
     /// Without JavaScript a page reloads itself only while something may still change.
@@ -179,14 +196,44 @@ impl SalePage<'_> {
         }
     }
 
-    /// Outside a demo the shop sells, and this page only leads to it.
-    fn to_the_shop(&self, words: Words) -> Markup {
+    /// Only the shop knows who a visitor is, so this page leads to it.
+    fn to_the_shop(&self, words: Words, has_entered: bool) -> Markup {
         let to = self.return_url.unwrap_or(self.shop_url);
         html! {
+            @if has_entered {
+                p { (words.say(
+                    "This page does not know you any more: your browser has not kept its cookie, or you were here for too long. Allow cookies for this site, and open the sale from the shop again.",
+                    "本页面无法识别您：浏览器没有保存 Cookie，或停留时间过长。请允许本站使用 Cookie，并从商店重新进入。",
+                )) }
+            }
             @if to.is_empty() {
                 p { (words.say("To buy, come from the shop that runs this sale.", "请从举办本活动的商店进入购买。")) }
             } @else {
                 p { a class="back" href=(to) { (words.say("Buy at the shop that runs this sale", "前往举办本活动的商店购买")) } }
+            }
+        }
+    }
+
+    /// Where the shopper is from, and the way out on a device that others use too.
+    fn about_shopper(&self, words: Words) -> Markup {
+        let (Known::Shopper { until }, Some(form)) = (self.known, &self.form) else { return html! {} };
+        let shop = self.return_url.unwrap_or(self.shop_url);
+        let host =
+            shop.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+        html! {
+            section class="shopper" aria-label=(words.say("You", "您")) {
+                p class="small" {
+                    @if host.is_empty() { (words.say("You came here from the shop", "您从商店进入")) }
+                    @else { (words.say("You came here from", "您来自")) " " strong { (host) } }
+                    (words.say(", and this page knows you until", "，本页面识别您的时间至")) " "
+                    time datetime=(until) data-local="" { (readable(until)) } (words.say(".", "。"))
+                }
+                form class="leave" method="post" action={ "/sales/" (self.view.sale) "/leave" } {
+                    input type="hidden" name="csrf" value=(form.csrf);
+                    input type="hidden" name="lang" value=(self.lang.code());
+                    (self.return_field())
+                    button class="quiet" type="submit" { (words.say("Leave: this is not my device", "退出：这不是我的设备")) }
+                }
             }
         }
     }
@@ -198,7 +245,7 @@ impl SalePage<'_> {
         html! {
             ul class="items" {
                 @for (at, (item, seen)) in view.spec.items.iter().zip(&view.items).enumerate() {
-                    li data-row=(item.item) data-offered=(seen.offered) {
+                    li id={ "item-" (item.item) } data-row=(item.item) data-offered=(seen.offered) {
                         p {
                             span class="name" { (words.item_name(item)) } " "
                             span class="price" { (self.price(seen.price_minor)) } " "
@@ -387,14 +434,42 @@ impl SalePage<'_> {
                         " " (words.say("Place", "候补序号")) " " strong { (position) }
                     }
                 }
+                @if held.is_some() && self.known != Known::DemoVisitor {
+                    (self.to_pay(words, way_back.as_deref()))
+                } @else {
+                    (to_go_on(words, way_back.as_deref()))
+                }
                 @if let Some(form) = &self.form {
                     @if held.is_some() {
-                        (self.act(form, outcome, "pay", words.say("Pay (sandbox)", "付款（沙盒）")))
-                        (self.act(form, outcome, "give-back", words.say("Give it back", "退回")))
+                        @let give_back = self.act(form, outcome, "give-back", words.say("Give it back", "退回"));
+                        @if self.known == Known::DemoVisitor {
+                            (self.act(form, outcome, "pay", words.say("Pay (sandbox)", "付款（沙盒）")))
+                            (give_back)
+                        } @else {
+                            details {
+                                summary { (words.say("I do not want it", "不想要了")) }
+                                p { (words.say(
+                                    "Another shopper may get it at once, and you cannot take it back.",
+                                    "退回后可能立即由其他顾客购得，无法撤销。",
+                                )) }
+                                (give_back)
+                            }
+                        }
                     }
                     @if waits { (self.act(form, outcome, "give-back", words.say("Leave the waitlist", "退出候补"))) }
                 }
-                (to_go_on(words, way_back.as_deref()))
+            }
+        }
+    }
+
+    /// The shop takes the payment: there with the ticket, or at least there.
+    fn to_pay(&self, words: Words, way_back: Option<&str>) -> Markup {
+        let to = way_back.unwrap_or(self.shop_url);
+        html! {
+            @if to.is_empty() {
+                p { (words.say("To pay, go back to the shop.", "请返回商店付款。")) }
+            } @else {
+                p { a class="back button" href=(to) rel="noreferrer" { (words.say("Pay at the shop", "前往商店付款")) } }
             }
         }
     }

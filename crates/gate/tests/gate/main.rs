@@ -9,6 +9,7 @@ mod command_keys;
 mod cors;
 mod denied;
 mod drain;
+mod enter;
 mod fake;
 mod filter;
 mod flood_before_shoppers;

@@ -44,6 +44,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) words: &'a str,
     /// The page runs the sale's script.
     pub(crate) has_sale: bool,
+    /// A form of it leads to the sale's own page.
+    pub(crate) enters_sale: bool,
     /// After how many seconds the page goes where, such as to itself.
     pub(crate) refresh: Option<(u64, String)>,
     /// Where the same page is in the other language, if not where the visitor is.
@@ -64,6 +66,7 @@ impl<'a> Frame<'a> {
             cart_units: 0,
             words: "",
             has_sale: false,
+            enters_sale: false,
             refresh: None,
             here: None,
             is_refused: false,
@@ -81,14 +84,20 @@ impl Frame<'_> {
         let mut response = (headers, page).into_response();
         if self.has_sale {
             let sale = &self.shop.sale_origin;
+            let form = if self.enters_sale { sale } else { "" };
             let policy = format!(
                 "default-src 'none'; script-src 'self' {sale}; style-src 'self'; connect-src 'self' {sale}; \
-                 img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+                 img-src 'self'; form-action 'self' {form}; base-uri 'none'; frame-ancestors 'none'"
             );
             // The configuration has checked the origin.
             if let Ok(policy) = HeaderValue::try_from(policy) {
                 response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
             }
+        }
+        if self.enters_sale {
+            // The sale takes a token from this origin alone, so a form to it must not hide it.
+            let headers = response.headers_mut();
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("strict-origin"));
         }
         self.visitor.remember(&mut response);
         response

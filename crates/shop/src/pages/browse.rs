@@ -1,20 +1,19 @@
 //! Home, categories, search, and products.
 
-use super::{cart, framed};
+use super::{
+    cart, framed,
+    sale::{Entry, sale_box, sale_state},
+};
 use crate::{
     design::{About, Facet, Frame, Mood, Room, crumbs, facets, grid, notice, picture, price, text},
     parts::Shop,
-    visitor::{Visitor, log_in_path},
-    words::moment,
+    visitor::Visitor,
 };
 use axum::{
     extract::{Path, Query, State},
     response::Response,
 };
-use contracts::SaleState;
-use contracts::store::{
-    Category, Hits, Listings, OfferedIn, Product, ProductQuery, ProductSlug, Sku, Understood,
-};
+use contracts::store::{Category, Hits, Listings, Product, ProductQuery, ProductSlug, Sku, Understood};
 use maud::{Markup, html};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
@@ -273,6 +272,10 @@ pub(super) async fn product(
         .chain(of_category.iter().map(|(path, name)| (&**path, *name)))
         .collect();
     let has_sale = product.variants.iter().any(|variant| !variant.offered_in.is_empty());
+    let entry = match has_sale {
+        true => Entry::of(&shop, &visitor, &product.slug).await,
+        false => None,
+    };
     let body = html! {
         (crumbs(lang, &way))
         article class="two" {
@@ -292,7 +295,7 @@ pub(super) async fn product(
                         @if !text(lang, &variant.name).is_empty() { p { strong { (text(lang, &variant.name)) } } }
                         p { (price(lang, variant.price)) }
                         @match variant.offered_in.first() {
-                            Some(of) => (sale_box(&shop, &visitor, of)),
+                            Some(of) => (sale_box(&shop, &visitor, of, entry.as_ref())),
                             None => @match &free {
                                 Some(free) => (cart::buy_box(&visitor, (&variant.sku, text(lang, &variant.name)), free.get(&variant.sku).copied())),
                                 None => p class="soft" { (lang.say("We can't check stock right now. Please try again in a minute.", "暂时无法查询库存，请稍后再试。")) },
@@ -307,44 +310,11 @@ pub(super) async fn product(
         description: lead(lang, &product).to_owned(),
         picture: product.pictures.first().map(|of| of.path.clone()),
     });
-    framed(&shop, &visitor, name, &body, |frame| Frame { has_sale, about, ..frame }).await
-}
-
-/// Where a product of a sale is bought: by the sale's script, with the shopper's token.
-fn sale_box(shop: &Shop, visitor: &Visitor, of: &OfferedIn) -> Markup {
-    let (lang, origin) = (visitor.lang, &shop.sale_origin);
-    html! {
-        div class="sale" {
-            p { (lang.say("Available in the launch sale only.", "本商品参加首发抢购。")) }
-            p class="hidden" role="status" data-opened=(lang.say("The sale is open", "抢购开始")) {}
-            @if visitor.signed_in.is_some() {
-                script src={ (origin) "/floodgate.js" } data-sale=(of.sale) data-item=(of.item) data-token-url="/account/sale-token" data-lang=(lang.code()) {}
-                noscript {
-                    (sale_state(shop, lang, of))
-                    p { (lang.say("Turn on JavaScript to take part in this sale, then reload the page.", "请启用 JavaScript 后刷新页面参与抢购。")) }
-                }
-                p class="actions" { a id="to-order" class="button" href="/orders" hidden { (lang.say("To your order", "查看订单")) } }
-            } @else {
-                (sale_state(shop, lang, of))
-                p { a class="button wide" href=(log_in_path(&visitor.here)) { (lang.say("Log in to take part", "登录后参与抢购")) } }
-            }
-        }
-    }
-}
-
-/// How a sale stands, with its time: as the newest view says that this process has of it, for which
-/// nothing waits. Nothing, of a sale that is not known here.
-fn sale_state(shop: &Shop, lang: Lang, of: &OfferedIn) -> Markup {
-    let Some(seen) = shop.sales.seen(&of.sale, &of.item) else { return html! {} };
-    let says = match (seen.state, seen.is_sold_out) {
-        (SaleState::Closed, _) => lang.say("The sale is over", "抢购已结束").to_owned(),
-        (_, true) => lang.say("Sold out", "已售罄").to_owned(),
-        (SaleState::Scheduled, _) => match lang {
-            Lang::En => format!("Opens {}", moment(seen.opens_at, lang)),
-            Lang::Zh => format!("{} 开抢", moment(seen.opens_at, lang)),
-        },
-        (SaleState::Open, _) => lang.say("On sale now", "正在抢购").to_owned(),
-        (SaleState::Paused, _) => lang.say("Paused for a moment", "暂停中，请稍候").to_owned(),
-    };
-    html! { p class="sale-state" { strong { (says) } } }
+    framed(&shop, &visitor, name, &body, |frame| Frame {
+        has_sale,
+        enters_sale: entry.is_some(),
+        about,
+        ..frame
+    })
+    .await
 }

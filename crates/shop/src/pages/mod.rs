@@ -12,6 +12,7 @@ mod passwords;
 mod problems;
 mod provider;
 mod returns;
+mod sale;
 mod settings;
 
 use crate::{
@@ -30,6 +31,7 @@ use web::{
 
 pub use problems::problem_page;
 pub use provider::CALLBACK as PROVIDER_CALLBACK;
+pub use sale::RETURN_PATH;
 
 const OPEN: Access = Access::Open;
 static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &ICON, &web::page::STYLE];
@@ -74,7 +76,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
         post("/guest/account", "takeOrderOver", OPEN, guests::take_over),
         post("/guest/data", "downloadGuestData", OPEN, guests::download),
         post("/guest/forget", "forgetGuest", OPEN, guests::forget),
-        get("/checkout", "findOrderOfHold", OPEN, orders::checkout),
+        get(RETURN_PATH, "findOrderOfHold", OPEN, sale::checkout),
         get("/orders", "showOrders", OPEN, orders::list),
         get("/orders/{order}", "showOrder", OPEN, orders::show),
         post("/orders/{order}/pay", "payOrder", OPEN, orders::pay),

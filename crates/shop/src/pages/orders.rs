@@ -1,4 +1,4 @@
-//! Orders: how a hold becomes one, what is in it, paying, and giving it up.
+//! Orders: what is in one, paying, and giving it up.
 
 use super::{
     addresses::{self, address_fields, address_of, own_order, shown},
@@ -14,12 +14,8 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::{
-    AttemptId, SaleId,
-    store::{
-        Address, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentSeen, PaymentState,
-        StartPayment, StoreError,
-    },
+use contracts::store::{
+    Address, OrderId, OrderOrigin, OrderState, OrderView, PaymentSeen, PaymentState, StartPayment, StoreError,
 };
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -47,47 +43,6 @@ fn again_after(tries: u32) -> u64 {
         TRIES_MAX..60 => 5,
         _ => 30,
     }
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Won {
-    sale: SaleId,
-    hold: AttemptId,
-    /// How often the page has looked before.
-    #[serde(default)]
-    tries: u32,
-}
-
-/// `GET /checkout`: leads a winner to the order of the hold, as soon as it has come from the sale.
-pub(super) async fn checkout(
-    State(shop): State<Arc<Shop>>,
-    Query(Won { sale, hold, tries }): Query<Won>,
-    visitor: Visitor,
-) -> Result<Response, Problem> {
-    let Some(shopper) = visitor.account() else { return visitor.to_log_in() };
-    let again = format!("/checkout?sale={sale}&hold={hold}&tries={}", tries.saturating_add(1));
-    if let Some(order) = shop.orders.of_hold(shopper, HoldRef { sale, hold }).await.map_err(of_store)? {
-        return Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response());
-    }
-    let (lang, title) = (visitor.lang, visitor.lang.say("Looking for your order", "正在查找您的订单"));
-    let is_over = tries >= TRIES_MAX;
-    let text = match is_over {
-        false => lang.say(
-            "Your order will be ready in a moment. This page updates by itself.",
-            "抢购成功后订单会在片刻内生成，本页会自动刷新。",
-        ),
-        true => lang.say(
-            "Your order is not here yet. What you got in the sale stays yours: check your orders in a few minutes.",
-            "暂未找到订单。抢购结果不会改变，请几分钟后在“我的订单”中查看。",
-        ),
-    };
-    let body = html! {
-        h1 { (title) }
-        (notice(Mood::Neutral, lang.say("One moment", "请稍候"), &html! { p { (text) } }))
-        p class="actions" { a class="button quiet" href="/orders" { (lang.say("Your orders", "我的订单")) } }
-    };
-    let refresh = (!is_over).then_some((AGAIN_SECONDS, again));
-    framed(&shop, &visitor, title, &body, |frame| Frame { refresh, ..frame }).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -23,7 +23,7 @@ const LIBRARIES: [&str; 15] = [
 ];
 
 /// True if no browser sends such headers.
-pub(super) fn is_bare(headers: &HeaderMap) -> bool {
+pub(crate) fn is_bare(headers: &HeaderMap) -> bool {
     let field =
         |name: header::HeaderName| headers.get(name).map(|value| value.as_bytes().to_ascii_lowercase());
     let (Some(agent), Some(_)) = (field(header::USER_AGENT), field(header::ACCEPT)) else { return true };
