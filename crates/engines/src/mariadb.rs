@@ -144,7 +144,7 @@ fn unreadable() -> SqlError {
 
 fn unreadable_replica() -> SqlError {
     SqlError::Setup(
-        "the URL of a replica cannot be read: want mysql://user:password@host:3306, and letters that mean something in a URL as %25".into(),
+        "the URL of a replica cannot be read: want mysql://user:password@host:3306, with %23 for # in a password, and so on".into(),
     )
 }
 
