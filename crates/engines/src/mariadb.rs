@@ -32,8 +32,8 @@ mod replicas;
 const QUEUE_MAX: usize = 1024;
 /// Threads, each with a connection, of the primary and of each replica.
 const CONNECTIONS: usize = 8;
-/// Reads that may wait for a replica. With more the primary answers: a replica that is a little late
-/// for each of them would be slower than none.
+/// Reads that may wait for a replica. With more the primary answers: a replica that is a little
+/// late for each of them would be slower than none.
 const REPLICA_QUEUE_MAX: usize = 2 * CONNECTIONS;
 /// How often a transaction is run that others are in the way of, and the longest pause before.
 const TRIES_MAX: u32 = 20;
@@ -144,7 +144,7 @@ fn unreadable() -> SqlError {
 
 fn unreadable_replica() -> SqlError {
     SqlError::Setup(
-        "the URL of a replica cannot be read: want mysql://user:password@host:3306, and letters that mean something in a URL as %25".into(),
+        "the URL of a replica cannot be read: want mysql://user:password@host:3306, with %23 for # in a password, and so on".into(),
     )
 }
 

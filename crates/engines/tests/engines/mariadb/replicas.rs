@@ -275,6 +275,10 @@ fn servers_that_cannot_have_replicas_are_refused_and_others_than_replicas_are_no
     let replica = primary.start_replica(1);
     let error = try_open(&alone, "ledgers", &[&replica]).unwrap_err();
     assert!(!error.passes() && error.to_string().contains("log_bin"), "{error}");
+    let url = primary.url("x");
+    let error =
+        mariadb::open_or_make(&url, "ledgers", &["mysql://u:secret@h:99999"]).unwrap_err().to_string();
+    assert!(error.contains("the URL of a replica") && !error.contains("secret"), "{error}");
 
     // Another shop's servers: the same names of databases, and higher numbers in the same domain.
     let other = MariaDb::start_primary();
