@@ -3,10 +3,11 @@
 //! its winners from the message service at its own pace, and may be down meanwhile.
 
 use contracts::{Actor, TopicId, store::ShippingMethod};
-use databases::{Databases, DatabasesUrl, ReplicaUrl};
+use databases::Databases;
 use engines::{chance::SystemChance, clock::Clock, sql::Sql};
 use ports::{Follows, Ports, Tells};
 use serde::{Deserialize, Serialize};
+use servers::{DatabasesUrl, ReplicaUrl};
 use std::{
     collections::BTreeSet,
     io,
@@ -43,6 +44,7 @@ mod pictures;
 pub(crate) mod ports;
 pub(crate) mod reference;
 mod sale;
+mod servers;
 mod shards;
 
 pub(crate) use shards::open as open_orders;

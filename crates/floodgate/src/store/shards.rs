@@ -2,7 +2,7 @@
 
 use super::{
     NotOpen,
-    databases::{DatabasesUrl, ReplicaUrl, make_dir, wrong_replicas},
+    servers::{DatabasesUrl, ReplicaUrl, make_dir, wrong_replicas},
 };
 use engines::{
     chance::SystemChance,
