@@ -465,7 +465,6 @@ async fn orders_are_placed_on_two_servers_with_replicas_while_buckets_move() {
     };
     orders_are_placed_while_buckets_move(|| numbered((0..4).map(open).collect())).await;
     let all: Vec<_> = opened.lock().unwrap().iter().filter_map(Sql::reads).collect();
-    println!("{all:?}");
     assert!(all.iter().map(|of| of.by_replicas).sum::<u64>() > 0, "{all:?}");
 }
 
