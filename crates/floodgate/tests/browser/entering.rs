@@ -92,7 +92,7 @@ fn a_form_of_anybodys_page_lets_a_shopper_buy_without_javascript() {
 }
 
 #[test]
-fn a_page_of_an_unlisted_origin_lets_nobody_in() {
+fn a_page_of_an_unlisted_origin_lets_no_shopper_in() {
     visit_own_page(false, async |page, server, origin| {
         // The same page under another name is another origin.
         page.client.goto(&origin.replace("127.0.0.1", "localhost")).await.unwrap();
@@ -100,7 +100,7 @@ fn a_page_of_an_unlisted_origin_lets_nobody_in() {
         page.wait_for_text("#outcome-title", "It did not work").await;
         page.client.goto(&server.shop_url("/sales/launch")).await.unwrap();
         page.wait_for("#sale[data-sale=launch]").await;
-        assert!(page.client.find(Locator::Css("form")).await.is_err(), "nobody is known");
+        assert!(page.client.find(Locator::Css("form")).await.is_err(), "no shopper is known");
     });
 }
 
@@ -137,7 +137,7 @@ fn with_the_script_a_page_whose_shopper_is_no_longer_known_says_so() {
         page.wait_for("form.buy button:not([disabled])").await;
         page.client.delete_all_cookies().await.unwrap();
         page.press("form.buy button").await;
-        page.says_that_it_knows_nobody().await;
+        page.says_that_it_knows_no_shopper().await;
         assert_eq!(server.audit()[0]["items"][0]["held"], 0);
     });
 }
@@ -150,12 +150,12 @@ fn with_the_script_a_page_does_not_outlive_its_cookie() {
         page.client.goto(&origin).await.unwrap();
         page.press("#enter").await;
         page.wait_for("form.buy button:not([disabled])").await;
-        page.says_that_it_knows_nobody().await;
+        page.says_that_it_knows_no_shopper().await;
     });
 }
 
 impl Page {
-    async fn says_that_it_knows_nobody(&self) {
+    async fn says_that_it_knows_no_shopper(&self) {
         let start = Instant::now();
         loop {
             let shown = self.client.source().await.unwrap_or_default();

@@ -212,7 +212,7 @@ fn what_the_way_back_says_is_for_its_own_shopper_and_cannot_be_made_up() {
     for made_up in ["/checkout?floodgate=x", "/checkout?floodgate=a.b.c", &*changed] {
         says(&ann, made_up, "This link is out of date");
     }
-    // Another one than who is logged in, or nobody: the log-in leads here again.
+    // Another shopper is logged in, or none: the log-in leads here again.
     let stranger = Shopper::stranger(&server);
     let reply = stranger.get(&won);
     assert!(

@@ -2,8 +2,8 @@
 //! shop's page sends the shop's token here, and the browser gets a cookie for the sale.
 //!
 //! All that is checked before the API issues a pass is checked here too. And the Origin: without
-//! that, a page of any other site could send a token of its owner's, and whoever looks at it would
-//! buy for that owner. The token is in the body alone: no URL has it, no cookie, and no log.
+//! that, a page of any other site could send a token of its owner's, and a shopper who looks at it
+//! would buy for that owner. The token is in the body alone: no URL has it, no cookie, and no log.
 
 use super::{
     enter_view::{Entrance, Why},

@@ -114,7 +114,7 @@ impl Visit {
         match &self.visitor {
             Some(Visitor::Demo(_)) => Known::DemoVisitor,
             Some(Visitor::Shopper(pass)) => Known::Shopper { until: pass.expires_at },
-            None => Known::Nobody { has_entered: self.has_entered },
+            None => Known::Stranger { has_entered: self.has_entered },
         }
     }
 

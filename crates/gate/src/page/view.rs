@@ -23,7 +23,7 @@ pub(super) struct Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     /// Nothing; though the shop may have sent the visitor just now.
-    Nobody { has_entered: bool },
+    Stranger { has_entered: bool },
     /// Buys here, and pays in the sandbox.
     DemoVisitor,
     /// Buys here until then, and pays at the shop.
@@ -145,7 +145,7 @@ impl SalePage<'_> {
             section class="card" aria-labelledby="items-title" {
                 h2 id="items-title" { (words.say("For sale", "商品")) }
                 (self.items(words))
-                @if let Known::Nobody { has_entered } = self.known { (self.to_the_shop(words, has_entered)) }
+                @if let Known::Stranger { has_entered } = self.known { (self.to_the_shop(words, has_entered)) }
             }
             (self.about_shopper(words))
         };

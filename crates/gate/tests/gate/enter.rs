@@ -337,23 +337,23 @@ fn a_cookie_is_of_one_sale_one_shopper_and_some_hours() {
     let of_ann = ann.page();
     let (name, pass) = ann.cookie.split_once('=').unwrap();
     assert_eq!(name, "floodgate-demo");
-    let nobody = |cookie: String| {
+    let not_known = |cookie: String| {
         let shown = send(gate.bound.shop, "GET", "/sales/demo?entered=1", &[("cookie", &cookie)], "");
         assert!(shown.status == 200 && !shown.body.contains("<form"), "{cookie}: {shown:?}");
         assert!(shown.body.contains("has not kept its cookie"), "{cookie}: {shown:?}");
         let form = buy_form(&of_ann, "phone");
         assert_eq!(post(&gate, "/sales/demo/buy", &[("cookie", &cookie)], &form).problem(), "form-refused");
     };
-    nobody(format!("{name}=x"));
-    nobody(format!("{name}="));
-    nobody(format!("{name}={}", pass.chars().rev().collect::<String>()));
-    nobody(format!("{name}={}x", &pass[..pass.len() - 1]));
-    nobody(format!("floodgate-other={pass}"));
-    nobody("floodgate_demo=AAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA".into());
+    not_known(format!("{name}=x"));
+    not_known(format!("{name}="));
+    not_known(format!("{name}={}", pass.chars().rev().collect::<String>()));
+    not_known(format!("{name}={}x", &pass[..pass.len() - 1]));
+    not_known(format!("floodgate-other={pass}"));
+    not_known("floodgate_demo=AAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAA".into());
     let token = gate.token("ann");
     let other = post(&gate, "/sales/other/enter", &[("origin", SHOP)], &encoded(&[("token", &token)]));
     let of_other = cookie_of(&other);
-    nobody(format!("{name}={}", of_other.split_once('=').unwrap().1));
+    not_known(format!("{name}={}", of_other.split_once('=').unwrap().1));
     // Two sales in one browser: each has its own.
     let both = format!("{of_other}; {}", ann.cookie);
     let shown = send(gate.bound.shop, "GET", "/sales/demo", &[("cookie", &both)], "");
@@ -363,7 +363,7 @@ fn a_cookie_is_of_one_sale_one_shopper_and_some_hours() {
     gate.sales.skew_ms.store(6 * 3_600_000 - 60_000, Relaxed);
     assert!(ann.page().contains("<form"), "{}", ann.page());
     gate.sales.skew_ms.store(6 * 3_600_000, Relaxed);
-    nobody(ann.cookie.clone());
+    not_known(ann.cookie.clone());
     let gate = gate_with(|config| config.pass_ttl_seconds = 90);
     let entered = enter_with(&gate, &[("token", &gate.token("ann"))]);
     let cookie = entered.header("set-cookie").unwrap();
