@@ -143,12 +143,11 @@ fn ci(steps: &mut Steps) -> Result<(), Failure> {
 
 fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
     steps.cargo_test(&["--workspace", "--locked", "--no-fail-fast"])?;
-    steps.step("build the simulator", chaos::build_sims)?;
     steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || {
-        chaos::sim(&["--seeds", SIM_SEEDS, "--coverage"])
+        chaos::sim_of_tests(&["--seeds", SIM_SEEDS, "--coverage"])
     })?;
     let notify = format!("{NOTIFY_SEEDS} seeds of the message service");
-    steps.step(&notify, || chaos::sim(&["notify", "--seeds", NOTIFY_SEEDS]))?;
+    steps.step(&notify, || chaos::sim_of_tests(&["notify", "--seeds", NOTIFY_SEEDS]))?;
     let store = format!("{STORE_SEEDS} seeds of the store");
-    steps.step(&store, || chaos::sim(&["store", "--seeds", STORE_SEEDS, "--coverage"]))
+    steps.step(&store, || chaos::sim_of_tests(&["store", "--seeds", STORE_SEEDS, "--coverage"]))
 }

@@ -27,6 +27,12 @@ pub(crate) const RETURNS: Migration = Migration {
     ],
 };
 
+/// Events of payments that come late are told by it.
+pub(crate) const PAYMENT_VERSION: Migration = Migration {
+    name: "the version of its payment that an order knows",
+    statements: &["ALTER TABLE orders ADD COLUMN payment_version BIGINT NOT NULL DEFAULT 0"],
+};
+
 /// A return with what its order needs to know.
 pub(crate) struct Found {
     pub(crate) view: ReturnView,

@@ -59,6 +59,7 @@ const ORDERS: Table = Table {
         ("address", Text),
         ("has_units", Int),
         ("refunded_minor", Int),
+        ("payment_version", Int),
         ("erased_at", Int),
         ("bucket", Int),
     ],

@@ -268,17 +268,19 @@ impl Service {
                 return Ended::Failed;
             }
         };
-        let PaymentData { payment, order, amount_minor, refunded_minor, refund } = told.data;
-        let gone = Command::PartRefunded { payment, refunded_minor };
-        let commands = match &*told.kind {
+        let PaymentData { payment, order, version, amount_minor, refunded_minor, refund } = told.data;
+        let now_known = match &*told.kind {
+            "floodgate.payment.refunded" => Command::Refunded { payment, version },
             // A part may have gone back before it was known that the money had come.
-            "floodgate.payment.succeeded" => vec![Command::Paid { payment, amount_minor }, gone],
-            "floodgate.payment.refunded" => vec![Command::Refunded { payment }],
-            "floodgate.payment.part_refunded" => vec![gone],
-            // What is told of a return's money is that it went back, not that it did not.
-            "floodgate.payment.refund_failed" => vec![gone],
+            "floodgate.payment.succeeded"
+            | "floodgate.payment.part_refunded"
+            | "floodgate.payment.refund_failed" => Command::PartRefunded { payment, version, refunded_minor },
             _ => return Ended::Done,
         };
+        // What went back had come first, also if the news of that is still under way: it would
+        // find an order that waits for money.
+        let commands = [Command::Paid { payment, amount_minor }, now_known];
+        // What is told of a return's money is that it went back, not that it did not.
         let is_back = told.kind != "floodgate.payment.refund_failed";
         let now = self.needs.clock.now();
         let done = self.needs.shards.write(order.bucket(), move |tx| {
@@ -433,7 +435,9 @@ struct PaymentData {
     payment: PaymentId,
     order: OrderId,
     amount_minor: u64,
-    /// Events of earlier builds do not say these two.
+    /// Events of earlier builds do not say these three.
+    #[serde(default)]
+    version: u64,
     #[serde(default)]
     refunded_minor: u64,
     #[serde(default)]

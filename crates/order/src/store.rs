@@ -24,7 +24,8 @@ const AHEAD: DurationMs = DurationMs(3_600_000);
 /// When the stock is asked for a new order's units, if that did not happen at once.
 const RESERVE_AGAIN_AFTER: DurationMs = DurationMs(3_000);
 
-pub(crate) const MIGRATIONS: &[Migration] = &[ORDERS, CARTS, returned::RETURNS, ERASED, directory::DIRECTORY];
+pub(crate) const MIGRATIONS: &[Migration] =
+    &[ORDERS, CARTS, returned::RETURNS, ERASED, directory::DIRECTORY, returned::PAYMENT_VERSION];
 
 const ERASED: Migration = Migration {
     name: "whose shoppers are erased",
@@ -150,7 +151,7 @@ pub(crate) struct Stored {
 
 const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_seen, payment, currency, \
     total_minor, pay_by, carrier, tracking, created_at, version, sale_log, sale_logs_left, charges, address, \
-    has_units, refunded_minor";
+    has_units, refunded_minor, payment_version";
 
 /// Whether the order's shopper is not known any more.
 pub(crate) fn is_erased(tx: &mut Tx<'_>, order: OrderId) -> Result<bool, SqlError> {
@@ -202,6 +203,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
             payment_id,
             total_minor: row.count(9)?,
             refunded_minor: row.count(20)?,
+            payment_version: row.count(21)?,
             delivery,
             has_units: row.count(19)? != 0,
             followed: match (row.maybe_text(15)?, row.maybe_count(4)?) {
@@ -304,7 +306,7 @@ pub(crate) fn apply(
         let left = (!order.left.is_empty()).then(|| order.left.join("\n"));
         tx.execute(
             "UPDATE orders SET sale_log = ?, sale_sequence = ?, sale_logs_left = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
-             tracking = ?, version = ?, has_units = ?, refunded_minor = ? WHERE id = ?",
+             tracking = ?, version = ?, has_units = ?, refunded_minor = ?, payment_version = ? WHERE id = ?",
             params![
                 order.followed.as_ref().map(|place| &place.log),
                 order.followed.as_ref().map(|place| place.sequence),
@@ -317,6 +319,7 @@ pub(crate) fn apply(
                 order.version,
                 order.has_units,
                 order.refunded_minor,
+                order.payment_version,
                 &bytes
             ],
         )?;

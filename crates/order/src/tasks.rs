@@ -4,15 +4,15 @@
 
 use crate::{
     carts,
-    core::{By, Command},
+    core::{By, Command, Order},
     returned,
     service::{Service, of_sql},
     shards::Shard,
     store::{self, Asks, OrderError, Task, TaskKind},
 };
 use contracts::store::{
-    CameBack, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentId, Posts, Reserved, ReturnState,
-    SaleDecision, Sku, StockLine, StoreError, TakenFrom,
+    CameBack, HoldRef, OrderId, OrderOrigin, OrderState, OrderView, PaymentId, PaymentSeen, Posts, Reserved,
+    ReturnState, SaleDecision, Sku, StockLine, StoreError, TakenFrom,
 };
 use engines::sql::{
     Sql, SqlError, Tx,
@@ -178,12 +178,17 @@ impl Service {
                 let refund = self.needs.payments.refund(task.payment, task.reason.clone());
                 refund.await.map(|()| Tried::Done)
             }
-            TaskKind::Confirm => match self.hold_of(shard, order).await? {
-                Some(hold) => self.needs.sales.confirm(hold, task.payment).await.map(Tried::Decided),
-                None => Ok(Tried::Done),
+            TaskKind::Confirm => match self.of_sale(shard, order).await? {
+                // A payment whose money is back by now buys nothing of the sale.
+                Some((hold, of))
+                    if of.payment == PaymentSeen::BeingConfirmed && of.payment_id == Some(task.payment) =>
+                {
+                    self.needs.sales.confirm(hold, task.payment).await.map(Tried::Decided)
+                }
+                _ => Ok(Tried::Done),
             },
-            TaskKind::Release => match self.hold_of(shard, order).await? {
-                Some(hold) => match self.needs.sales.release(hold).await {
+            TaskKind::Release => match self.of_sale(shard, order).await? {
+                Some((hold, _)) => match self.needs.sales.release(hold).await {
                     // It is over already; the sale's events tell how.
                     Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => Ok(Tried::Done),
                     other => other.map(|()| Tried::Done),
@@ -333,9 +338,10 @@ impl Service {
         Ok(found.and_then(|stored| stored.order.payment_id))
     }
 
-    async fn hold_of(&self, shard: &Shard, order: OrderId) -> Result<Option<HoldRef>, SqlError> {
+    /// An order of a sale, and its hold there.
+    async fn of_sale(&self, shard: &Shard, order: OrderId) -> Result<Option<(HoldRef, Order)>, SqlError> {
         let found = shard.sql.primary().read(move |tx| store::find(tx, order, false)).await?;
-        Ok(found.and_then(|stored| stored.hold))
+        Ok(found.and_then(|stored| Some((stored.hold?, stored.order))))
     }
 
     /// Tells others what became of orders, for ever.

@@ -647,6 +647,7 @@ fn tell(
         "data": {
             "payment": payment.id,
             "order": payment.order,
+            "version": payment.version,
             "amount_minor": payment.received.amount_minor,
             "refunded_minor": payment.shown_refunded_minor(),
             "refund": refund_key,

@@ -102,8 +102,10 @@ pub struct Frame<'a> {
     pub footer: &'a str,
     /// The path of the module that makes the page live.
     pub script: Option<&'a str>,
-    /// How often the page reloads itself without JavaScript.
-    pub refresh_seconds: Option<u64>,
+    /// After how many seconds the page loads itself again without JavaScript, and from where. An
+    /// empty address is the one that the browser shows: if that has a fragment, such as the skip
+    /// link's, browsers load nothing.
+    pub refresh: Option<(u64, &'a str)>,
     /// The pages of the navigation: path, and name in this language. The page of the path beside
     /// them is marked.
     pub places: &'a [(&'a str, &'a str)],
@@ -122,7 +124,7 @@ impl<'a> Frame<'a> {
             skip: lang.say("Skip to the content", "跳到内容"),
             footer: "",
             script: None,
-            refresh_seconds: None,
+            refresh: None,
             places: &[],
             is_wide: false,
         }
@@ -142,8 +144,10 @@ impl<'a> Frame<'a> {
                     @if let Some(script) = self.script {
                         script type="module" src=(script) {}
                     }
-                    @if let Some(seconds) = self.refresh_seconds {
-                        noscript { meta http-equiv="refresh" content=(seconds); }
+                    @match self.refresh {
+                        Some((seconds, "")) => noscript { meta http-equiv="refresh" content=(seconds); },
+                        Some((seconds, url)) => noscript { meta http-equiv="refresh" content={ (seconds) ";url=" (url) }; },
+                        None => {}
                     }
                 }
                 body {
@@ -316,7 +320,8 @@ fn problem_page(lang: Lang, title: &str, detail: &str, again_seconds: Option<u64
             p { a href={ "/?lang=" (lang.code()) } { (lang.say("Back to the sale", "返回活动")) } }
         }
     };
-    Frame { refresh_seconds: again_seconds, ..Frame::plain(lang, heading, "/") }.render(&body)
+    let refresh = again_seconds.map(|seconds| (seconds, ""));
+    Frame { refresh, ..Frame::plain(lang, heading, "/") }.render(&body)
 }
 
 #[cfg(test)]

@@ -256,7 +256,7 @@ impl Page<'_> {
             skip: lang.say("Skip to the drafts", "跳到草稿"),
             footer: lang.say("Shoppers see nothing of a draft.", "顾客看不到草稿。"),
             script: None,
-            refresh_seconds: None,
+            refresh: None,
             places: &places(lang),
             is_wide: true,
         };

@@ -64,7 +64,7 @@ pub(super) async fn sales(
             "数据为本页生成时的数据，刷新可获取最新数据。",
         ),
         script: None,
-        refresh_seconds: None,
+        refresh: None,
         places: &places(lang),
         is_wide: true,
     };

@@ -16,7 +16,6 @@ use crate::{
     browser,
     challenge::{CodeAnswer, Made, Solution},
     front::Front,
-    pass,
     problem::{self, Problem},
     return_url::ReturnUrl,
     shop_page::ShopPage,
@@ -26,7 +25,6 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Redirect, Response},
 };
-use contracts::SaleState;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -187,14 +185,8 @@ impl Entering {
     /// On to the sale's page, with the cookie.
     fn go_on(&self, sale: &str, pass: &str, seconds: u64) -> Response {
         let query = self.return_to.as_ref().map(ReturnUrl::as_query).unwrap_or_default();
-        // A page whose address has a fragment does not reload itself without a script, so one that
-        // waits has none.
-        let now = self.shop.protection.now();
-        let may_wait = pass::verify(&self.shop.attempts.keys, pass.as_bytes(), sale, now)
-            .is_ok_and(|pass| self.front.sale.may_have(pass.shopper));
         let item = match self.form.item.as_str() {
             "" => String::new(),
-            _ if may_wait || self.front.sale.view().state == SaleState::Scheduled => String::new(),
             item => format!("#item-{item}"),
         };
         let to = format!("/sales/{sale}?lang={}&entered=1{query}{item}", self.lang.code());

@@ -77,6 +77,7 @@ fn document(
     refresh_seconds: Option<u64>,
     body: &Markup,
 ) -> Markup {
+    let own = format!("{path}?lang={}{query}", lang.code());
     let frame = Frame {
         lang,
         title,
@@ -88,7 +89,7 @@ fn document(
             "有多少卖多少。每个结果都记录在可核查的日志中。",
         ),
         script: Some(SCRIPT.path()),
-        refresh_seconds,
+        refresh: refresh_seconds.map(|seconds| (seconds, &*own)),
         places: &[],
         is_wide: false,
     };
@@ -149,7 +150,10 @@ impl SalePage<'_> {
             }
             (self.about_shopper(words))
         };
-        document(self.lang, name, (&self.path, &self.query), self.refresh_seconds(), &body)
+        // A browser that keeps no cookies goes on being told so.
+        let entered = if let Known::Stranger { has_entered: true } = self.known { "&entered=1" } else { "" };
+        let query = format!("{}{entered}", self.query);
+        document(self.lang, name, (&self.path, &query), self.refresh_seconds(), &body)
     }
 
     /// When the page must be loaded again, because its forms are over.

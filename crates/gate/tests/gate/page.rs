@@ -132,7 +132,10 @@ fn the_page_reloads_itself_only_while_a_change_is_expected() {
     gate.sale.set_mood(Mood::Silent);
     let queued = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
     let result = browser.get(queued.header("location").unwrap()).body;
-    assert!(result.contains("You are in line") && result.contains("content=\"2\""), "{result}");
+    assert!(
+        result.contains("You are in line") && result.contains("content=\"2;url=/sales/demo/attempts/"),
+        "{result}"
+    );
     assert!(result.contains("5 are before you.") && !result.contains("should come"), "{result}");
     gate.sale.set_mood(Mood::InLine);
     let page = browser.get("/sales/demo");
@@ -143,7 +146,10 @@ fn the_page_reloads_itself_only_while_a_change_is_expected() {
         ("zh", "您前面还有 41 位。预计约 2 分钟后有结果。"),
     ] {
         let result = browser.get(&location.replace("lang=en", &format!("lang={lang}"))).body;
-        assert!(result.contains(words) && result.contains("content=\"2\""), "{result}");
+        assert!(
+            result.contains(words) && result.contains("content=\"2;url=/sales/demo/attempts/"),
+            "{result}"
+        );
     }
     gate.sale.set_mood(Mood::Full);
     let full = browser.post("/sales/demo/buy", &buy_form(&page.body, "watch"));

@@ -545,17 +545,41 @@ impl Shop {
 
     /// Payments tell that a refund was made, or that the money has come.
     async fn is_back(&self, order: OrderId, key: &str, refunded_minor: u64, kind: &str) -> OrderView {
+        self.is_told(order, key, refunded_minor, kind, 0).await
+    }
+
+    async fn is_told(
+        &self,
+        order: OrderId,
+        key: &str,
+        refunded_minor: u64,
+        kind: &str,
+        version: u64,
+    ) -> OrderView {
         let payment = PaymentId::new(TimeMs(NOW), [1; 16]);
         let event = serde_json::json!({
             "type": format!("floodgate.payment.{kind}"),
-            "data": { "payment": payment, "order": order, "amount_minor": 3_000, "refunded_minor": refunded_minor,
-                "refund": key },
+            "data": { "payment": payment, "order": order, "version": version, "amount_minor": 3_000,
+                "refunded_minor": refunded_minor, "refund": key },
         });
         let pulled = Pulled { receipt: Receipt { number: 1, attempt: 1 }, event: event.to_string() };
         let ended = self.orders.take_payments(vec![pulled]).await;
         assert_eq!(ended[0].1, Ended::Done);
         self.orders.find(order).await.unwrap().unwrap()
     }
+}
+
+#[tokio::test]
+async fn money_that_went_back_before_it_was_known_to_have_come_buys_nothing() {
+    let shop = shop(&[("A", 10)]).await;
+    shop.put("A", Quantity::Add(3)).await.unwrap();
+    let order = shop.orders.check_out(shop.wanted(3_000)).await.unwrap().id;
+    shop.due().await;
+    shop.is_told(order, "by-hand", 3_000, "refunded", 2).await;
+    let told = shop.is_told(order, "", 0, "succeeded", 1).await;
+    shop.due().await;
+    assert_eq!((told.state, told.payment), (OrderState::Cancelled, contracts::store::PaymentSeen::Refunded));
+    assert_eq!(shop.free("A"), 10);
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ pub struct Order {
     pub total_minor: u64,
     /// What is back with the shopper of the payment that it was paid with.
     pub refunded_minor: u64,
+    /// Of which version of that payment this is known: what is told of an earlier one comes late.
+    pub payment_version: u64,
     pub delivery: Option<Delivery>,
     /// Units may be set aside for it, which it has not given back.
     pub has_units: bool,
@@ -63,6 +65,7 @@ impl Order {
             payment_id: None,
             total_minor,
             refunded_minor: 0,
+            payment_version: 0,
             delivery: None,
             has_units: followed.is_none(),
             followed,
@@ -97,14 +100,16 @@ pub enum Command {
     PaidErased {
         payment: PaymentId,
     },
-    /// The shopper has it back.
+    /// The shopper has it back, as the payment stands at this version of it.
     Refunded {
         payment: PaymentId,
+        version: u64,
     },
-    /// The shopper has so much of it back, in all: more than before, or less, if a refund has
-    /// failed.
+    /// The shopper has so much of it back, in all, at this version of it: more than before, or
+    /// less, if a refund has failed.
     PartRefunded {
         payment: PaymentId,
+        version: u64,
         refunded_minor: u64,
     },
     /// Units that were delivered came back, for money.
@@ -276,7 +281,7 @@ impl Order {
                     effects.push(Effect::Refund { payment, why: RefundReason::Erased });
                 }
             }
-            Command::Refunded { payment } => {
+            Command::Refunded { payment, version } => {
                 if self.payment_id == Some(payment) {
                     // Nothing is sent for money that went back, also if the provider did that.
                     match self.state {
@@ -285,11 +290,13 @@ impl Order {
                         _ => {}
                     }
                     self.payment = PaymentSeen::Refunded;
-                    self.refunded_minor = self.total_minor;
+                    if self.is_news(version) {
+                        self.refunded_minor = self.total_minor;
+                    }
                 }
             }
-            Command::PartRefunded { payment, refunded_minor } => {
-                if self.payment_id == Some(payment) {
+            Command::PartRefunded { payment, version, refunded_minor } => {
+                if self.payment_id == Some(payment) && self.is_news(version) {
                     let is_more = self.refunded_minor < refunded_minor;
                     self.refunded_minor = refunded_minor;
                     if is_more && matches!(self.state, Delivered | Returned) {
@@ -504,7 +511,15 @@ impl Order {
 
     /// Another payment than before: what went back of that one is nothing of this one.
     fn begin(&mut self, payment: PaymentId) {
-        (self.payment_id, self.refunded_minor) = (Some(payment), 0);
+        (self.payment_id, self.refunded_minor, self.payment_version) = (Some(payment), 0, 0);
+    }
+
+    /// Whether nothing later is known of the order's payment; if so, this version of it now is.
+    /// Events of earlier builds name none (0), and count as they come.
+    fn is_news(&mut self, version: u64) -> bool {
+        let is_news = version == 0 || version > self.payment_version;
+        self.payment_version = self.payment_version.max(version);
+        is_news
     }
 
     fn is_paid(&mut self) {

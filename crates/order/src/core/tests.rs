@@ -19,6 +19,15 @@ fn paid(number: u8) -> Command {
     Command::Paid { payment: payment(number), amount_minor: TOTAL }
 }
 
+fn refunded(number: u8) -> Command {
+    Command::Refunded { payment: payment(number), version: 3 }
+}
+
+/// Of the first payment.
+fn part_refunded(version: u64, refunded_minor: u64) -> Command {
+    Command::PartRefunded { payment: payment(1), version, refunded_minor }
+}
+
 fn place(log: &str, sequence: u64) -> Place {
     Place { log: log.into(), sequence }
 }
@@ -123,7 +132,7 @@ fn a_payment_that_the_sale_refuses_goes_back() {
                 ToRefund,
                 vec![],
             ),
-            (Command::Refunded { payment: payment(1) }, OrderState::Expired, Refunded, vec![]),
+            (refunded(1), OrderState::Expired, Refunded, vec![]),
         ],
     );
 }
@@ -149,7 +158,7 @@ fn what_is_paid_for_an_order_whose_shopper_is_gone_goes_back() {
             (in_sale(9, Expired), OrderState::Expired, Nothing, vec![]),
             (erased(1), OrderState::Expired, Nothing, refund(1, RefundReason::Erased)),
             (erased(1), OrderState::Expired, Nothing, refund(1, RefundReason::Erased)),
-            (Command::Refunded { payment: payment(1) }, OrderState::Expired, Nothing, vec![]),
+            (refunded(1), OrderState::Expired, Nothing, vec![]),
         ],
     );
     check(
@@ -167,8 +176,7 @@ fn what_is_paid_for_an_order_whose_shopper_is_gone_goes_back() {
 #[test]
 fn a_second_payment_begins_with_nothing_given_back() {
     let (mut order, _) = Order::new(TOTAL, Some(place("first", 7)), TimeMs(0), "test", "new");
-    let steps =
-        [paid(1), answered(1, false), Command::Refunded { payment: payment(1) }, paid(2), answered(2, true)];
+    let steps = [paid(1), answered(1, false), refunded(1), paid(2), answered(2, true)];
     for command in steps {
         order.apply(TimeMs(1), BY, command).unwrap();
     }
@@ -184,7 +192,7 @@ fn what_was_paid_twice_goes_back_once() {
             (paid(2), AwaitingPayment, BeingConfirmed, refund(2, RefundReason::Twice)),
             (answered(1, true), Paid, Received, vec![]),
             (paid(3), Paid, Received, refund(3, RefundReason::Twice)),
-            (Command::Refunded { payment: payment(2) }, Paid, Received, vec![]),
+            (refunded(2), Paid, Received, vec![]),
         ],
     );
 }
@@ -198,7 +206,7 @@ fn a_void_of_a_paid_hold_cancels_the_order_and_returns_the_money() {
             (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
             (answered(1, true), Paid, Received, vec![]),
             (in_sale(20, void()), Cancelled, ToRefund, refund(1, RefundReason::Cancelled)),
-            (Command::Refunded { payment: payment(1) }, Cancelled, Refunded, vec![]),
+            (refunded(1), Cancelled, Refunded, vec![]),
         ],
     );
     check(true, vec![(in_sale(20, void()), Cancelled, Nothing, vec![])]);
@@ -214,7 +222,7 @@ fn that_it_was_confirmed_is_old_news_once_its_money_goes_back() {
         vec![
             (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
             (answered(1, false), AwaitingPayment, ToRefund, refund(1, RefundReason::TooLate)),
-            (Command::Refunded { payment: payment(1) }, AwaitingPayment, Refunded, vec![]),
+            (refunded(1), AwaitingPayment, Refunded, vec![]),
             (in_sale(9, confirmed(1)), Cancelled, Refunded, vec![]),
             (in_sale(10, void()), Cancelled, Refunded, vec![]),
         ],
@@ -224,7 +232,7 @@ fn that_it_was_confirmed_is_old_news_once_its_money_goes_back() {
         vec![
             (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
             (answered(1, true), Paid, Received, vec![]),
-            (Command::Refunded { payment: payment(1) }, Cancelled, Refunded, vec![]),
+            (refunded(1), Cancelled, Refunded, vec![]),
             (in_sale(9, confirmed(1)), Cancelled, Refunded, vec![]),
         ],
     );
@@ -385,7 +393,7 @@ fn nothing_is_sent_for_money_that_went_back() {
         vec![
             (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
             (answered(1, true), Paid, Received, vec![]),
-            (Command::Refunded { payment: payment(1) }, Cancelled, Refunded, vec![]),
+            (refunded(1), Cancelled, Refunded, vec![]),
         ],
     );
 }
@@ -444,7 +452,7 @@ fn units_are_set_aside_until_they_are_shipped_or_given_back() {
     assert_eq!(asked_of_stock(false, vec![stocked(false)]), [FreeStock]);
     assert_eq!(asked_of_stock(false, vec![Command::Cancel, stocked(true)]), [FreeStock]);
     assert_eq!(asked_of_stock(false, vec![stocked(true), Command::PaymentIsLate]), [FreeStock]);
-    let returned = vec![stocked(true), paid(1), Command::Refunded { payment: payment(1) }];
+    let returned = vec![stocked(true), paid(1), refunded(1)];
     assert_eq!(asked_of_stock(false, returned), [SetStock, FreeStock]);
     // Of a sale nothing is set aside until it is paid.
     assert_eq!(asked_of_stock(true, vec![in_sale(9, Expired)]), []);
@@ -460,24 +468,54 @@ fn units_are_set_aside_until_they_are_shipped_or_given_back() {
 fn units_that_were_set_aside_behind_the_end_of_an_order_are_given_back() {
     let late = |commands: Vec<Command>| asked_of_stock(false, commands).last().copied();
     let whole = Command::StockAnswered { is_whole: true };
-    let over = vec![
-        whole.clone(),
-        paid(1),
-        Command::Refunded { payment: payment(1) },
-        Command::StockIsSet { is_all: true },
-    ];
+    let over = vec![whole.clone(), paid(1), refunded(1), Command::StockIsSet { is_all: true }];
     assert_eq!(late(over), Some(Effect::FreeStock));
     let sent = vec![whole, paid(1), Command::Allocate, Command::Ship(parcel())];
     let by_hand = [sent.as_slice(), &[Command::StockIsSet { is_all: true }]].concat();
     assert_eq!(late(by_hand), Some(Effect::ShipStock));
     // Also when a part of it, or all, has come back by then.
     for back in [
-        vec![Command::PartRefunded { payment: payment(1), refunded_minor: 1 }],
+        vec![part_refunded(2, 1)],
         vec![Command::CameBack { is_all: true }],
-        vec![Command::CameBack { is_all: true }, Command::Refunded { payment: payment(1) }],
+        vec![Command::CameBack { is_all: true }, refunded(1)],
     ] {
         let ended =
             [sent.as_slice(), &[Command::Deliver], &back, &[Command::StockIsSet { is_all: true }]].concat();
         assert_eq!(late(ended), Some(Effect::ShipStock), "{back:?}");
+    }
+}
+
+/// Every order in which so many events can come.
+fn all_orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let put_in = |of: Vec<usize>| {
+        (0..count).map(move |at| [&of[..at], &[count - 1], &of[at..]].concat()).collect::<Vec<_>>()
+    };
+    all_orders(count - 1).into_iter().flat_map(put_in).collect()
+}
+
+#[test]
+fn what_is_told_of_a_payment_in_any_order_ends_alike() {
+    // It succeeded; a part went back; all of it did; a part of that has failed.
+    let told = [part_refunded(1, 0), part_refunded(2, 300), refunded(1), part_refunded(4, TOTAL - 300)];
+    let whole = Command::StockAnswered { is_whole: true };
+    let sent = [paid(1), Command::Allocate, Command::Ship(parcel()), Command::Deliver];
+    for (before, state) in [(&sent[..0], Cancelled), (&sent, OrderState::Refunded)] {
+        for order_of in all_orders(told.len()) {
+            let (mut order, _) = Order::new(TOTAL, None, TimeMs(0), "test", "new");
+            let mut give = |command: &Command| order.apply(TimeMs(1), BY, command.clone()).map(|_| ());
+            give(&whole).unwrap();
+            before.iter().for_each(|command| give(command).unwrap());
+            // Each comes once more after the next one.
+            let twice = order_of.iter().zip(order_of.iter().skip(1)).flat_map(|(at, next)| [next, at]);
+            for at in order_of.iter().take(1).chain(twice) {
+                give(&paid(1)).unwrap();
+                give(&told[*at]).unwrap();
+            }
+            let ended = (order.state, order.payment, order.refunded_minor);
+            assert_eq!(ended, (state, PaymentSeen::Refunded, TOTAL - 300), "{order_of:?}");
+        }
     }
 }
