@@ -301,7 +301,7 @@ impl Reader {
             let lang = Lang::asked(uri.query(), headers);
             // A page that reloads itself goes on doing so, once it may.
             let again = refused.retry_after_seconds.filter(|_| *method == Method::GET);
-            problem_page(lang, problem.kind.title, &problem.detail, again).into_string()
+            problem_page(lang, &refused, &problem.detail, again).into_string()
         });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -310,13 +310,53 @@ impl Reader {
     }
 }
 
+/// What a person reads of an answer with this status, in their language: a title, and what to do.
+pub fn what_to_do(lang: Lang, status: u16, retry_after_seconds: Option<u64>) -> (&'static str, String) {
+    let (title, words) = match status {
+        403 => (
+            lang.say("Please try again", "请重试"),
+            lang.say(
+                "This form is out of date. Go back, reload the page and send it again.",
+                "页面已过期，请返回刷新后重新提交。",
+            ),
+        ),
+        404 => (
+            lang.say("Not found", "页面不存在"),
+            lang.say("Please check the address.", "请检查网址是否正确。"),
+        ),
+        413 | 431 => (
+            lang.say("That was too long", "内容过长"),
+            lang.say("Please shorten your text and try again.", "请缩短内容后重试。"),
+        ),
+        429 => {
+            let seconds = retry_after_seconds.unwrap_or(1);
+            let words = match (lang, seconds) {
+                (Lang::En, 1) => "Please wait a second and try again.".into(),
+                (Lang::En, _) => format!("Please wait {seconds} seconds and try again."),
+                (Lang::Zh, _) => format!("请在 {seconds} 秒后重试。"),
+            };
+            return (lang.say("Too many requests", "操作过于频繁"), words);
+        }
+        500.. => (
+            lang.say("We'll be right back", "稍后再试"),
+            lang.say("Please try again in a moment.", "服务暂时不可用，请稍后再试。"),
+        ),
+        _ => (
+            lang.say("That didn't work", "操作未成功"),
+            lang.say("Please go back and try again.", "请返回后重试。"),
+        ),
+    };
+    (title, words.to_owned())
+}
+
 /// A problem as a page. The detail is for the developers who look into it, so it is in English.
-fn problem_page(lang: Lang, title: &str, detail: &str, again_seconds: Option<u64>) -> Markup {
-    let heading = lang.say("It did not work", "未能完成");
+fn problem_page(lang: Lang, refused: &Refused<'_>, detail: &str, again_seconds: Option<u64>) -> Markup {
+    let (heading, words) = what_to_do(lang, refused.kind.status, refused.retry_after_seconds);
     let body = html! {
         section class="card notice" aria-labelledby="outcome-title" {
             h1 id="outcome-title" { (heading) }
-            div lang="en" { p { strong { (title) } } p { (detail) } }
+            p { (words) }
+            p class="hint" lang="en" { (refused.kind.title) ": " (detail) }
             p { a href={ "/?lang=" (lang.code()) } { (lang.say("Back to the sale", "返回活动")) } }
         }
     };
@@ -341,6 +381,20 @@ mod tests {
         check(None, "de,fr;q=0.9", Lang::En);
         check(Some("en"), "zh", Lang::En);
         check(Some("xx"), "zh", Lang::Zh);
+    }
+
+    #[test]
+    fn a_person_is_told_what_to_do_in_their_language() {
+        for (status, wait, en, zh) in [
+            (429, Some(7), "Please wait 7 seconds and try again.", "请在 7 秒后重试。"),
+            (429, None, "Please wait a second and try again.", "请在 1 秒后重试。"),
+            (503, Some(1), "Please try again in a moment.", "服务暂时不可用，请稍后再试。"),
+            (404, None, "Please check the address.", "请检查网址是否正确。"),
+            (418, None, "Please go back and try again.", "请返回后重试。"),
+        ] {
+            assert_eq!(what_to_do(Lang::En, status, wait).1, en, "{status}");
+            assert_eq!(what_to_do(Lang::Zh, status, wait).1, zh, "{status}");
+        }
     }
 
     #[test]

@@ -272,6 +272,11 @@ impl Problem {
         Self::new(&INTERNAL, "a bug of the server: asking again with the same Idempotency-Key is safe")
     }
 
+    /// An HTTP status code.
+    pub fn status(&self) -> u16 {
+        self.kind.status
+    }
+
     /// The detail, for a page.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -97,7 +97,7 @@ fn a_page_of_an_unlisted_origin_lets_no_shopper_in() {
         // The same page under another name is another origin.
         page.client.goto(&origin.replace("127.0.0.1", "localhost")).await.unwrap();
         page.press("#enter").await;
-        page.wait_for_text("#outcome-title", "It did not work").await;
+        page.wait_for_text("#outcome-title", "Please try again").await;
         page.client.goto(&server.shop_url("/sales/launch")).await.unwrap();
         page.wait_for("#sale[data-sale=launch]").await;
         assert!(page.client.find(Locator::Css("form")).await.is_err(), "no shopper is known");

@@ -32,7 +32,11 @@ use maud::Markup;
 use serde::Deserialize;
 use std::sync::Arc;
 use units::Sequence;
-use web::{page::Lang, secret::random_bytes, server::Peer};
+use web::{
+    page::{Lang, what_to_do},
+    secret::random_bytes,
+    server::Peer,
+};
 
 const FORM_BYTES_MAX: usize = 4096;
 /// The most holds and places that the page lists.
@@ -157,7 +161,9 @@ impl Visit {
 
     /// The page, or the parts of it, with why something was not done.
     async fn refuse(&self, problem: Problem, is_fragment: bool) -> Response {
-        let notice = Said::Notice(problem.detail().to_owned());
+        let wait = problem.retry_after_seconds().map(u64::from);
+        let (title, words) = what_to_do(self.lang, problem.status(), wait);
+        let notice = Said::Notice { title, words, detail: problem.detail().to_owned() };
         let markup = self.show(format!("/sales/{}", self.sale), notice, is_fragment).await;
         refusal(problem, markup)
     }

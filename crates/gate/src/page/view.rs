@@ -5,7 +5,10 @@ use crate::{decisions::Current, outcome::Outcome};
 use contracts::{Basket, HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
 use maud::{Markup, html};
 use units::{Money, TimeMs};
-use web::page::{Frame, Lang};
+use web::{
+    page::{Frame, Lang},
+    words::money,
+};
 
 /// The most units that the page offers if there is no limit.
 const QUANTITY_SHOWN_MAX: u32 = 10;
@@ -43,8 +46,12 @@ pub(super) enum Said {
     Nothing,
     /// The outcome of the attempt that was asked for.
     Outcome(Box<Current>),
-    /// Why there is none.
-    Notice(String),
+    /// Why there is none, in the page's language, and for developers.
+    Notice {
+        title: &'static str,
+        words: String,
+        detail: String,
+    },
 }
 
 /// Everything that a sale's page shows.
@@ -265,8 +272,8 @@ impl SalePage<'_> {
         }
     }
 
-    fn price(&self, amount_minor: u64) -> Money {
-        Money { amount_minor, currency: self.view.spec.currency }
+    fn price(&self, amount_minor: u64) -> String {
+        money(Money { amount_minor, currency: self.view.spec.currency }, self.lang)
     }
 
     fn buy(&self, words: Words, form: &Form, at: usize, item: &ItemSpec, seen: ItemView) -> Markup {
@@ -352,10 +359,11 @@ impl SalePage<'_> {
     fn answer(&self, words: Words) -> Markup {
         let said = match &self.said {
             Said::Nothing => return html! {},
-            Said::Notice(notice) => {
+            Said::Notice { title, words, detail } => {
                 return html! { section class="card notice" aria-labelledby="answer-title" data-outcome="problem" {
-                    h2 id="answer-title" tabindex="-1" autofocus { (words.say("It did not work", "未能完成")) }
-                    p { (notice) }
+                    h2 id="answer-title" tabindex="-1" autofocus { (title) }
+                    p { (words) }
+                    p class="hint" lang="en" { (detail) }
                 } };
             }
             Said::Outcome(said) => said,
@@ -381,7 +389,7 @@ impl SalePage<'_> {
         }
     }
 
-    /// `2 × Phone · 3998.00 CNY` for each line. The price is that of now, unless rounds differ in
+    /// `2 × Phone · CN¥3,998.00` for each line. The price is that of now, unless rounds differ in
     /// it: then the hold's own is not known here, and none is shown.
     fn goods(&self, words: Words, basket: &Basket) -> String {
         let spec = &self.view.spec;

@@ -530,7 +530,7 @@ fn what_is_given_back_again_and_again_does_not_fill_the_log() {
     let refused = ann.post("/sales/demo/give-back", &hold_form(&page));
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert!(
-        refused.body.contains("It did not work") && refused.body.contains("too much given back"),
+        refused.body.contains("Too many requests") && refused.body.contains("too much given back"),
         "{refused:?}"
     );
 }

@@ -99,7 +99,10 @@ fn a_form_that_the_page_did_not_issue_does_nothing() {
         ("content-type", "application/x-www-form-urlencoded"),
     ];
     let shown = send(gate.bound.shop, "POST", "/sales/demo/buy?lang=zh", &headers, &form);
-    assert!(shown.status == 403 && shown.body.contains("未能完成"), "a person gets a page: {shown:?}");
+    assert!(
+        shown.status == 403 && shown.body.contains("页面已过期，请返回刷新后重新提交。"),
+        "a person gets a page: {shown:?}"
+    );
     let forged = Browser { gate: &gate, cookie: browser.cookie.replace('.', "x.") };
     assert_eq!(forged.post("/sales/demo/buy", &form).problem(), "form-refused");
     let json = send(
@@ -154,7 +157,11 @@ fn the_page_reloads_itself_only_while_a_change_is_expected() {
     gate.sale.set_mood(Mood::Full);
     let full = browser.post("/sales/demo/buy", &buy_form(&page.body, "watch"));
     assert_eq!((full.status, full.header("retry-after")), (503, Some("7")));
-    assert!(full.body.contains("It did not work") && full.body.contains("queue is full"), "{}", full.body);
+    assert!(
+        full.body.contains("Please try again in a moment.") && full.body.contains("queue is full"),
+        "{}",
+        full.body
+    );
 }
 
 #[test]
@@ -287,7 +294,7 @@ fn every_hold_is_listed_with_its_item_price_and_own_buttons() {
     let page = browser.get("/sales/demo").body;
     let rows: Vec<&str> = page.split("<li class=\"good\" data-attempt").skip(1).collect();
     assert_eq!(rows.len(), 2, "the second hides the first: {page}");
-    for (row, goods) in rows.iter().zip(["1 × Watch · 99.00 CNY", "1 × Phone · 1999.00 CNY"]) {
+    for (row, goods) in rows.iter().zip(["1 × Watch · CN¥99.00", "1 × Phone · CN¥1,999.00"]) {
         let row = row.split("</li>").next().unwrap();
         assert!(row.contains(goods) && row.contains("Pay by") && row.contains("data-until="), "{row}");
         assert!(row.contains("Pay (sandbox)") && row.contains("Give it back"), "{row}");
@@ -313,14 +320,14 @@ fn a_refusal_names_what_was_asked_for_and_the_promoted_shopper_sees_it() {
     let (browser, page) = Browser::open(&gate, "");
     let joined = browser.post("/sales/demo/buy", &buy_form(&page.body, "watch"));
     let shown = browser.get(joined.header("location").unwrap()).body;
-    assert!(shown.contains("You are on the waitlist") && shown.contains("1 × Watch · 99.00 CNY"), "{shown}");
+    assert!(shown.contains("You are on the waitlist") && shown.contains("1 × Watch · CN¥99.00"), "{shown}");
     assert!(shown.contains("Place <strong>3</strong>") && shown.contains("Leave the waitlist"), "{shown}");
     assert!(!button(&shown, "watch").0, "a place counts for the limit");
     gate.sale.set_mood(Mood::NotEligible);
     let refused = browser.post("/sales/demo/buy", &buy_form(&shown, "phone"));
     let shown = browser.get(refused.header("location").unwrap()).body;
     let answer = shown.split("id=\"yours\"").next().unwrap();
-    assert!(answer.contains("Not for this sale") && answer.contains("1 × Phone · 1999.00 CNY"), "{answer}");
+    assert!(answer.contains("Not for this sale") && answer.contains("1 × Phone · CN¥1,999.00"), "{answer}");
     for word in ["log entry", "attempt has", "units", "true at"] {
         assert!(!shown.contains(word), "{word:?} is not a shopper's word");
     }

@@ -10,7 +10,7 @@ use crate::{
 use http::Method;
 use std::sync::Arc;
 use web::{
-    page::{Lang, ProblemPage, Refused},
+    page::{Lang, ProblemPage, Refused, what_to_do},
     problem::ADDRESS_DENIED,
 };
 
@@ -42,42 +42,15 @@ fn says(lang: Lang, refused: &Refused<'_>) -> (&'static str, String) {
             ),
         ),
         404 => no_page(lang),
-        403 => (
-            lang.say("Please try again", "请重试"),
+        // Of what changes nothing this is known; else the reader may just have paid.
+        500.. if [Method::GET, Method::HEAD].contains(refused.method) => (
+            lang.say("We'll be right back", "稍后再试"),
             lang.say(
-                "This form is out of date. Go back, reload the page and send it again.",
-                "页面已过期，请返回刷新后重新提交。",
+                "Please try again in a moment. Your orders and payments are safe.",
+                "服务暂时不可用，您的订单与付款不受影响，请稍后再试。",
             ),
         ),
-        413 | 431 => (
-            lang.say("That was too long", "内容过长"),
-            lang.say("Please shorten your text and try again.", "请缩短内容后重试。"),
-        ),
-        429 => {
-            let seconds = refused.retry_after_seconds.unwrap_or(1);
-            let words = match (lang, seconds) {
-                (Lang::En, 1) => "Please wait a second and try again.".into(),
-                (Lang::En, _) => format!("Please wait {seconds} seconds and try again."),
-                (Lang::Zh, _) => format!("请在 {seconds} 秒后重试。"),
-            };
-            return (lang.say("Too many requests", "操作过于频繁"), words);
-        }
-        status if status >= 500 => {
-            // Of what changes nothing this is known; the reader may just have paid.
-            let only_looks = [Method::GET, Method::HEAD].contains(refused.method);
-            let words = match only_looks {
-                true => lang.say(
-                    "Please try again in a moment. Your orders and payments are safe.",
-                    "服务暂时不可用，您的订单与付款不受影响，请稍后再试。",
-                ),
-                false => lang.say("Please try again in a moment.", "服务暂时不可用，请稍后再试。"),
-            };
-            (lang.say("We'll be right back", "稍后再试"), words)
-        }
-        _ => (
-            lang.say("That didn't work", "操作未成功"),
-            lang.say("Please go back and try again.", "请返回后重试。"),
-        ),
+        status => return what_to_do(lang, status, refused.retry_after_seconds),
     };
     (title, words.to_owned())
 }
