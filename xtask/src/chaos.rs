@@ -28,6 +28,14 @@ pub(crate) fn sim_of_tests(args: &[&str]) -> Result<(), Failure> {
     run(&target().join("debug").join(program).to_string_lossy(), args)
 }
 
+/// Removes those that earlier tests have built: if the tests build none, none is run.
+pub(crate) fn forget_sims_of_tests() {
+    for (_, program) in [SALE, NOTIFY, STORE] {
+        // There may be none.
+        let _ = std::fs::remove_file(target().join("debug").join(program));
+    }
+}
+
 fn named<'a>(args: &'a [&'a str]) -> ((&'static str, &'static str), &'a [&'a str]) {
     match args {
         ["notify", rest @ ..] => (NOTIFY, rest),

@@ -142,6 +142,7 @@ fn ci(steps: &mut Steps) -> Result<(), Failure> {
 }
 
 fn all_tests(steps: &mut Steps) -> Result<(), Failure> {
+    chaos::forget_sims_of_tests();
     steps.cargo_test(&["--workspace", "--locked", "--no-fail-fast"])?;
     steps.step(&format!("{SIM_SEEDS} seeds of the simulator"), || {
         chaos::sim_of_tests(&["--seeds", SIM_SEEDS, "--coverage"])

@@ -27,10 +27,13 @@ pub(crate) const RETURNS: Migration = Migration {
     ],
 };
 
-/// Events of payments that come late are told by it.
+/// Events of payments that come late, or before others, are told by these.
 pub(crate) const PAYMENT_VERSION: Migration = Migration {
-    name: "the version of its payment that an order knows",
-    statements: &["ALTER TABLE orders ADD COLUMN payment_version BIGINT NOT NULL DEFAULT 0"],
+    name: "the version of its payment that an order knows, and what it knows of others",
+    statements: &[
+        "ALTER TABLE orders ADD COLUMN payment_version BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE orders ADD COLUMN other_payments VARCHAR(2000)",
+    ],
 };
 
 /// A return with what its order needs to know.

@@ -60,6 +60,7 @@ const ORDERS: Table = Table {
         ("has_units", Int),
         ("refunded_minor", Int),
         ("payment_version", Int),
+        ("other_payments", Text),
         ("erased_at", Int),
         ("bucket", Int),
     ],

@@ -269,17 +269,14 @@ impl Service {
             }
         };
         let PaymentData { payment, order, version, amount_minor, refunded_minor, refund } = told.data;
-        let now_known = match &*told.kind {
-            "floodgate.payment.refunded" => Command::Refunded { payment, version },
+        let gone = Command::PartRefunded { payment, version, refunded_minor };
+        let commands = match &*told.kind {
             // A part may have gone back before it was known that the money had come.
-            "floodgate.payment.succeeded"
-            | "floodgate.payment.part_refunded"
-            | "floodgate.payment.refund_failed" => Command::PartRefunded { payment, version, refunded_minor },
+            "floodgate.payment.succeeded" => vec![Command::Paid { payment, amount_minor }, gone],
+            "floodgate.payment.refunded" => vec![Command::Refunded { payment, version }],
+            "floodgate.payment.part_refunded" | "floodgate.payment.refund_failed" => vec![gone],
             _ => return Ended::Done,
         };
-        // What went back had come first, also if the news of that is still under way: it would
-        // find an order that waits for money.
-        let commands = [Command::Paid { payment, amount_minor }, now_known];
         // What is told of a return's money is that it went back, not that it did not.
         let is_back = told.kind != "floodgate.payment.refund_failed";
         let now = self.needs.clock.now();

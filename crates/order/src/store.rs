@@ -3,7 +3,7 @@
 
 use crate::{
     cart_rows,
-    core::{By, Command, Effect, Order, Place, Refused},
+    core::{By, Command, Effect, Order, OtherPayments, Place, Refused},
     directory::{self, Wants},
     returned,
 };
@@ -151,7 +151,7 @@ pub(crate) struct Stored {
 
 const COLUMNS: &str = "id, shopper, sale, hold, sale_sequence, state, payment_seen, payment, currency, \
     total_minor, pay_by, carrier, tracking, created_at, version, sale_log, sale_logs_left, charges, address, \
-    has_units, refunded_minor, payment_version";
+    has_units, refunded_minor, payment_version, other_payments";
 
 /// Whether the order's shopper is not known any more.
 pub(crate) fn is_erased(tx: &mut Tx<'_>, order: OrderId) -> Result<bool, SqlError> {
@@ -204,6 +204,7 @@ fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
             total_minor: row.count(9)?,
             refunded_minor: row.count(20)?,
             payment_version: row.count(21)?,
+            others: document(row, 22)?.unwrap_or_default(),
             delivery,
             has_units: row.count(19)? != 0,
             followed: match (row.maybe_text(15)?, row.maybe_count(4)?) {
@@ -304,9 +305,11 @@ pub(crate) fn apply(
         let payment = order.payment_id.map(PaymentId::to_bytes);
         let delivery = order.delivery.as_ref();
         let left = (!order.left.is_empty()).then(|| order.left.join("\n"));
+        let is_any = order.others != OtherPayments::default();
+        let others = is_any.then(|| written(&order.others)).transpose()?;
         tx.execute(
             "UPDATE orders SET sale_log = ?, sale_sequence = ?, sale_logs_left = ?, state = ?, payment_seen = ?, payment = ?, carrier = ?, \
-             tracking = ?, version = ?, has_units = ?, refunded_minor = ?, payment_version = ? WHERE id = ?",
+             tracking = ?, version = ?, has_units = ?, refunded_minor = ?, payment_version = ?, other_payments = ? WHERE id = ?",
             params![
                 order.followed.as_ref().map(|place| &place.log),
                 order.followed.as_ref().map(|place| place.sequence),
@@ -320,6 +323,7 @@ pub(crate) fn apply(
                 order.has_units,
                 order.refunded_minor,
                 order.payment_version,
+                others.as_ref(),
                 &bytes
             ],
         )?;

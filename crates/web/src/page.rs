@@ -4,7 +4,7 @@
 use crate::{
     body::cookie,
     operation::{Access, Operation, get},
-    problem::{Explained, Kind, NOT_FOUND, Problem},
+    problem::{ADDRESS_DENIED, Explained, FORM_REFUSED, Kind, NOT_FOUND, Problem},
 };
 use axum::{
     extract::Path,
@@ -310,19 +310,37 @@ impl Reader {
     }
 }
 
-/// What a person reads of an answer with this status, in their language: a title, and what to do.
-pub fn what_to_do(lang: Lang, status: u16, retry_after_seconds: Option<u64>) -> (&'static str, String) {
-    let (title, words) = match status {
-        403 => (
+/// What a person reads of a problem of this kind, in their language: a title, and what to do.
+pub fn what_to_do(lang: Lang, kind: &Kind, retry_after_seconds: Option<u64>) -> (&'static str, String) {
+    let (title, words) = match kind.status {
+        _ if *kind == ADDRESS_DENIED => (
+            lang.say("You can't visit us from this network", "当前网络无法访问"),
+            lang.say(
+                "Please use another network, such as a mobile one, or write to us.",
+                "请更换网络（例如移动网络），或联系我们。",
+            ),
+        ),
+        _ if *kind == FORM_REFUSED => (
             lang.say("Please try again", "请重试"),
             lang.say(
                 "This form is out of date. Go back, reload the page and send it again.",
                 "页面已过期，请返回刷新后重新提交。",
             ),
         ),
+        403 => (
+            lang.say("You may not do this", "无权执行此操作"),
+            lang.say(
+                "If you think that you should be able to, please write to us.",
+                "如认为有误，请联系我们。",
+            ),
+        ),
         404 => (
             lang.say("Not found", "页面不存在"),
             lang.say("Please check the address.", "请检查网址是否正确。"),
+        ),
+        409 | 412 => (
+            lang.say("Something has changed", "情况有变"),
+            lang.say("Please reload the page to see how it stands now.", "请刷新页面查看最新状态。"),
         ),
         413 | 431 => (
             lang.say("That was too long", "内容过长"),
@@ -351,7 +369,7 @@ pub fn what_to_do(lang: Lang, status: u16, retry_after_seconds: Option<u64>) -> 
 
 /// A problem as a page. The detail is for the developers who look into it, so it is in English.
 fn problem_page(lang: Lang, refused: &Refused<'_>, detail: &str, again_seconds: Option<u64>) -> Markup {
-    let (heading, words) = what_to_do(lang, refused.kind.status, refused.retry_after_seconds);
+    let (heading, words) = what_to_do(lang, refused.kind, refused.retry_after_seconds);
     let body = html! {
         section class="card notice" aria-labelledby="outcome-title" {
             h1 id="outcome-title" { (heading) }
@@ -360,8 +378,15 @@ fn problem_page(lang: Lang, refused: &Refused<'_>, detail: &str, again_seconds: 
             p { a href={ "/?lang=" (lang.code()) } { (lang.say("Back to the sale", "返回活动")) } }
         }
     };
-    let refresh = again_seconds.map(|seconds| (seconds, ""));
+    let refresh = again_seconds.map(|seconds| (seconds, own_address(refused.uri)));
     Frame { refresh, ..Frame::plain(lang, heading, "/") }.render(&body)
+}
+
+/// The address of a request without its fragment; empty if it could lead to another site.
+fn own_address(uri: &Uri) -> &str {
+    let address = uri.path_and_query().map_or("", |of| of.as_str());
+    let is_elsewhere = address.starts_with("//") || address.contains('\\');
+    if address.starts_with('/') && !is_elsewhere { address } else { "" }
 }
 
 #[cfg(test)]
@@ -385,15 +410,38 @@ mod tests {
 
     #[test]
     fn a_person_is_told_what_to_do_in_their_language() {
-        for (status, wait, en, zh) in [
-            (429, Some(7), "Please wait 7 seconds and try again.", "请在 7 秒后重试。"),
-            (429, None, "Please wait a second and try again.", "请在 1 秒后重试。"),
-            (503, Some(1), "Please try again in a moment.", "服务暂时不可用，请稍后再试。"),
-            (404, None, "Please check the address.", "请检查网址是否正确。"),
-            (418, None, "Please go back and try again.", "请返回后重试。"),
+        let of = |status| Kind::new(status, "a-kind", "A kind", "");
+        for (kind, wait, en, zh) in [
+            (of(429), Some(7), "Please wait 7 seconds and try again.", "请在 7 秒后重试。"),
+            (of(429), None, "Please wait a second and try again.", "请在 1 秒后重试。"),
+            (of(503), Some(1), "Please try again in a moment.", "服务暂时不可用，请稍后再试。"),
+            (of(404), None, "Please check the address.", "请检查网址是否正确。"),
+            (of(409), None, "Please reload the page to see how it stands now.", "请刷新页面查看最新状态。"),
+            (
+                of(403),
+                None,
+                "If you think that you should be able to, please write to us.",
+                "如认为有误，请联系我们。",
+            ),
+            (of(418), None, "Please go back and try again.", "请返回后重试。"),
         ] {
-            assert_eq!(what_to_do(Lang::En, status, wait).1, en, "{status}");
-            assert_eq!(what_to_do(Lang::Zh, status, wait).1, zh, "{status}");
+            assert_eq!(what_to_do(Lang::En, &kind, wait).1, en, "{}", kind.status);
+            assert_eq!(what_to_do(Lang::Zh, &kind, wait).1, zh, "{}", kind.status);
+        }
+        assert_eq!(what_to_do(Lang::En, &ADDRESS_DENIED, None).0, "You can't visit us from this network");
+        assert_eq!(what_to_do(Lang::En, &FORM_REFUSED, None).0, "Please try again");
+    }
+
+    #[test]
+    fn a_page_reloads_from_its_own_site() {
+        for (uri, want) in [
+            ("/sales/demo?lang=zh&a=%23", "/sales/demo?lang=zh&a=%23"),
+            ("http://shop.example/sales?x=1", "/sales?x=1"),
+            ("//elsewhere.example/", ""),
+            ("http://shop.example//elsewhere.example/", ""),
+            ("*", ""),
+        ] {
+            assert_eq!(own_address(&uri.parse().unwrap()), want, "{uri}");
         }
     }
 

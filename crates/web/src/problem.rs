@@ -272,9 +272,8 @@ impl Problem {
         Self::new(&INTERNAL, "a bug of the server: asking again with the same Idempotency-Key is safe")
     }
 
-    /// An HTTP status code.
-    pub fn status(&self) -> u16 {
-        self.kind.status
+    pub fn kind(&self) -> &'static Kind {
+        self.kind
     }
 
     /// The detail, for a page.

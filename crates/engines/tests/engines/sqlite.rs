@@ -209,3 +209,14 @@ fn a_file_that_is_no_database_or_is_damaged_is_named() {
     let read = runtime().block_on(numbers(&sql));
     assert!(matches!(read, Err(SqlError::Schema(_))), "{read:?}");
 }
+
+/// As `.cargo/config.toml` asks for it: threads of different databases wait for no common lock.
+#[test]
+fn it_does_not_count_its_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let sql = sqlite::open(&dir.path().join("any.db")).unwrap();
+    let options =
+        runtime().block_on(sql.read(|tx| tx.query("PRAGMA compile_options", &[], |row| row.text(0))));
+    let options = options.unwrap();
+    assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+}

@@ -87,6 +87,8 @@ struct Visit {
     pass: Option<Pass>,
     /// The shop has just sent the visitor.
     has_entered: bool,
+    /// A refusal that is shown, as the address carries it.
+    carried: Option<String>,
     return_to: Option<ReturnUrl>,
 }
 
@@ -100,7 +102,7 @@ impl Visit {
     ) -> Result<Self, Problem> {
         let front = shop.attempts.fronts.get(&sale)?;
         let pass = visitor.as_ref().and_then(|v| v.pass(&shop.attempts.keys, shop.protection.now()));
-        Ok(Self { shop, front, sale, lang, visitor, pass, has_entered: false, return_to })
+        Ok(Self { shop, front, sale, lang, visitor, pass, has_entered: false, carried: None, return_to })
     }
 
     /// What follows `?lang=…` in a link of the page.
@@ -154,6 +156,7 @@ impl Visit {
             return_url: self.return_to.as_ref().map(ReturnUrl::as_str),
             shop_url: &self.shop.shop_url,
             query: self.query(),
+            carried: self.carried.as_deref(),
             path,
         };
         if is_fragment { page.fragment() } else { page.render() }
@@ -162,7 +165,7 @@ impl Visit {
     /// The page, or the parts of it, with why something was not done.
     async fn refuse(&self, problem: Problem, is_fragment: bool) -> Response {
         let wait = problem.retry_after_seconds().map(u64::from);
-        let (title, words) = what_to_do(self.lang, problem.status(), wait);
+        let (title, words) = what_to_do(self.lang, problem.kind(), wait);
         let notice = Said::Notice { title, words, detail: problem.detail().to_owned() };
         let markup = self.show(format!("/sales/{}", self.sale), notice, is_fragment).await;
         refusal(problem, markup)
@@ -237,6 +240,7 @@ pub(super) async fn attempt(
     let id = parse_attempt(&attempt)?;
     let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
     let carried = query.said.as_deref().and_then(|said| Carried::parse(&shop, &visit, id, said));
+    let visit = Visit { carried: query.said.filter(|_| carried.is_some()), ..visit };
     let shown = match (carried, &visit.pass) {
         (Some(refused), _) => refused,
         (None, Some(pass)) => current(&visit.front, pass, id).await?,

@@ -73,6 +73,8 @@ pub(super) struct SalePage<'a> {
     pub(super) shop_url: &'a str,
     /// What links of the page carry after `?lang=…`.
     pub(super) query: String,
+    /// The refusal that is shown, as the page's address carries it; none if it is stored.
+    pub(super) carried: Option<&'a str>,
     /// The page's own path, for the language switch.
     pub(super) path: String,
 }
@@ -157,9 +159,10 @@ impl SalePage<'_> {
             }
             (self.about_shopper(words))
         };
-        // A browser that keeps no cookies goes on being told so.
+        // What no sale stores is carried on: a refusal, and that a browser keeps no cookies.
+        let carried = self.carried.map(|said| format!("&said={said}")).unwrap_or_default();
         let entered = if let Known::Stranger { has_entered: true } = self.known { "&entered=1" } else { "" };
-        let query = format!("{}{entered}", self.query);
+        let query = format!("{carried}{entered}{}", self.query);
         document(self.lang, name, (&self.path, &query), self.refresh_seconds(), &body)
     }
 

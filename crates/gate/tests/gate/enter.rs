@@ -209,6 +209,8 @@ fn a_page_that_waits_reloads_itself() {
     let again = shown.split(";url=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
     assert!(again.starts_with("/sales/demo?lang=en&amp;return_url=") && !again.contains('#'), "{again}");
     let early = ann.buys("phone").body;
+    let again = early.split(";url=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(again.contains("&amp;said=not_open."), "what is not stored stays: {again}");
     assert!(early.contains("Not open yet") && !early.contains("floodgate="), "{early}");
     assert_eq!(gate.sale.asked(), 0, "before the opening the sale is asked for nothing");
     gate.sale.open();
@@ -440,7 +442,7 @@ fn one_address_enters_and_looks_as_often_as_it_may_ask() {
     assert_eq!(shown.status, 429, "what is asked of the sale for a page counts too: {shown:?}");
     let wait = shown.header("retry-after").unwrap();
     assert!(
-        shown.body.contains(&format!("http-equiv=\"refresh\" content=\"{wait}\"")),
+        shown.body.contains(&format!("http-equiv=\"refresh\" content=\"{wait};url=/sales/demo\"")),
         "it looks again: {shown:?}"
     );
     let anybody = send(gate.bound.shop, "GET", "/sales/demo", &[], "");

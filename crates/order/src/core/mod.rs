@@ -6,6 +6,7 @@
 //! sale's hold are told apart by the sequence of the sale's log.
 
 use contracts::store::{Delivery, OrderLine, OrderState, PaymentId, PaymentSeen, Transition};
+use serde::{Deserialize, Serialize};
 use units::TimeMs;
 
 pub mod returns;
@@ -14,6 +15,9 @@ mod tests;
 
 /// Restored copies whose logs an order remembers.
 pub const LOGS_LEFT_MAX: usize = 16;
+
+/// Payments that an order remembers to have had before.
+const HAD_MAX: usize = 16;
 
 /// What the rules need to know of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,7 @@ pub struct Order {
     pub refunded_minor: u64,
     /// Of which version of that payment this is known: what is told of an earlier one comes late.
     pub payment_version: u64,
+    pub others: OtherPayments,
     pub delivery: Option<Delivery>,
     /// Units may be set aside for it, which it has not given back.
     pub has_units: bool,
@@ -37,6 +42,26 @@ pub struct Order {
     pub left: Vec<String>,
     /// Counts changes.
     pub version: u64,
+}
+
+/// What is known of payments that the order does not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherPayments {
+    /// Money went back of one that is not known to have succeeded: the news of that are still under
+    /// way, and may never come if all of it went back.
+    pub early: Option<Early>,
+    /// It had them before. Their money went back, and they do not come again.
+    pub had: Vec<PaymentId>,
+}
+
+/// What went back of a payment, as it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Early {
+    pub payment: PaymentId,
+    pub version: u64,
+    pub refunded_minor: u64,
+    /// All of it did, at this version or an earlier one.
+    pub is_all: bool,
 }
 
 /// An entry of a sale's log. A sale that was restored from a copy has another log from there on.
@@ -66,6 +91,7 @@ impl Order {
             total_minor,
             refunded_minor: 0,
             payment_version: 0,
+            others: OtherPayments::default(),
             delivery: None,
             has_units: followed.is_none(),
             followed,
@@ -281,27 +307,14 @@ impl Order {
                     effects.push(Effect::Refund { payment, why: RefundReason::Erased });
                 }
             }
-            Command::Refunded { payment, version } => {
-                if self.payment_id == Some(payment) {
-                    // Nothing is sent for money that went back, also if the provider did that.
-                    match self.state {
-                        Paid | Allocated if self.payment == PaymentSeen::Received => self.state = Cancelled,
-                        Delivered | Returned | PartRefunded => self.state = OrderState::Refunded,
-                        _ => {}
-                    }
-                    self.payment = PaymentSeen::Refunded;
-                    if self.is_news(version) {
-                        self.refunded_minor = self.total_minor;
-                    }
-                }
-            }
+            Command::Refunded { payment, version } => match self.payment_id == Some(payment) {
+                true => self.all_is_back(version),
+                false => self.hear_early(payment, version, None),
+            },
             Command::PartRefunded { payment, version, refunded_minor } => {
-                if self.payment_id == Some(payment) && self.is_news(version) {
-                    let is_more = self.refunded_minor < refunded_minor;
-                    self.refunded_minor = refunded_minor;
-                    if is_more && matches!(self.state, Delivered | Returned) {
-                        self.state = PartRefunded;
-                    }
+                match self.payment_id == Some(payment) {
+                    true => self.part_is_back(version, refunded_minor),
+                    false => self.hear_early(payment, version, Some(refunded_minor)),
                 }
             }
             Command::CameBack { is_all } => match self.state {
@@ -484,6 +497,9 @@ impl Order {
             return;
         }
         let refund = |why| Effect::Refund { payment, why };
+        if self.others.had.contains(&payment) {
+            return effects.push(refund(RefundReason::Twice));
+        }
         if amount_minor != self.total_minor {
             return effects.push(refund(RefundReason::WrongAmount));
         }
@@ -505,21 +521,78 @@ impl Order {
             self.begin(payment);
             self.is_paid();
         } else {
-            effects.push(refund(RefundReason::TooLate));
+            return effects.push(refund(RefundReason::TooLate));
+        }
+        if let Some(early) = self.others.early.take_if(|early| early.payment == payment) {
+            match early.is_all {
+                true => self.all_is_back(early.version),
+                false => self.part_is_back(early.version, early.refunded_minor),
+            }
+            self.refunded_minor = early.refunded_minor;
         }
     }
 
     /// Another payment than before: what went back of that one is nothing of this one.
     fn begin(&mut self, payment: PaymentId) {
-        (self.payment_id, self.refunded_minor, self.payment_version) = (Some(payment), 0, 0);
+        if let Some(before) = self.payment_id.replace(payment) {
+            let had = &mut self.others.had;
+            if had.len() >= HAD_MAX {
+                had.remove(0);
+            }
+            had.push(before);
+        }
+        (self.refunded_minor, self.payment_version) = (0, 0);
     }
 
     /// Whether nothing later is known of the order's payment; if so, this version of it now is.
     /// Events of earlier builds name none (0), and count as they come.
     fn is_news(&mut self, version: u64) -> bool {
-        let is_news = version == 0 || version > self.payment_version;
+        let is_news = version > self.payment_version || (version == 0 && self.payment_version == 0);
         self.payment_version = self.payment_version.max(version);
         is_news
+    }
+
+    /// The money of the order's payment is back.
+    fn all_is_back(&mut self, version: u64) {
+        use OrderState::{Allocated, Cancelled, Delivered, Paid, PartRefunded, Refunded, Returned};
+        // Nothing is sent for money that went back, also if the provider did that.
+        match self.state {
+            Paid | Allocated if self.payment == PaymentSeen::Received => self.state = Cancelled,
+            Delivered | Returned | PartRefunded => self.state = Refunded,
+            _ => {}
+        }
+        self.payment = PaymentSeen::Refunded;
+        if self.is_news(version) {
+            self.refunded_minor = self.total_minor;
+        }
+    }
+
+    /// So much of it is.
+    fn part_is_back(&mut self, version: u64, refunded_minor: u64) {
+        if !self.is_news(version) {
+            return;
+        }
+        let is_more = self.refunded_minor < refunded_minor;
+        self.refunded_minor = refunded_minor;
+        if is_more && matches!(self.state, OrderState::Delivered | OrderState::Returned) {
+            self.state = OrderState::PartRefunded;
+        }
+    }
+
+    /// So much is back, or all of it, of a payment that the order does not have: it may yet hear
+    /// that it has succeeded.
+    fn hear_early(&mut self, payment: PaymentId, version: u64, refunded_minor: Option<u64>) {
+        let known = self.others.early.filter(|early| early.payment == payment);
+        let is_all = refunded_minor.is_none();
+        let nothing_is_back = known.is_none() && refunded_minor == Some(0);
+        if version == 0 || nothing_is_back || self.others.had.contains(&payment) {
+            return;
+        }
+        let heard =
+            Early { payment, version, refunded_minor: refunded_minor.unwrap_or(self.total_minor), is_all };
+        let mut latest = known.filter(|known| known.version >= version).unwrap_or(heard);
+        latest.is_all |= is_all || known.is_some_and(|known| known.is_all);
+        self.others.early = Some(latest);
     }
 
     fn is_paid(&mut self) {

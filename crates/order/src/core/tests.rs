@@ -3,7 +3,7 @@
 use super::{
     By, Command, Effect,
     HoldEvent::{Confirmed, Expired, Granted, RefundDue, Released, Voided},
-    Order, Place, RefundReason,
+    Order, OtherPayments, Place, RefundReason,
 };
 use contracts::store::{Delivery, OrderState, PaymentId, PaymentSeen};
 use units::TimeMs;
@@ -499,7 +499,12 @@ fn all_orders(count: usize) -> Vec<Vec<usize>> {
 #[test]
 fn what_is_told_of_a_payment_in_any_order_ends_alike() {
     // It succeeded; a part went back; all of it did; a part of that has failed.
-    let told = [part_refunded(1, 0), part_refunded(2, 300), refunded(1), part_refunded(4, TOTAL - 300)];
+    let told = [
+        vec![paid(1), part_refunded(1, 0)],
+        vec![part_refunded(2, 300)],
+        vec![refunded(1)],
+        vec![part_refunded(4, TOTAL - 300)],
+    ];
     let whole = Command::StockAnswered { is_whole: true };
     let sent = [paid(1), Command::Allocate, Command::Ship(parcel()), Command::Deliver];
     for (before, state) in [(&sent[..0], Cancelled), (&sent, OrderState::Refunded)] {
@@ -511,11 +516,57 @@ fn what_is_told_of_a_payment_in_any_order_ends_alike() {
             // Each comes once more after the next one.
             let twice = order_of.iter().zip(order_of.iter().skip(1)).flat_map(|(at, next)| [next, at]);
             for at in order_of.iter().take(1).chain(twice) {
-                give(&paid(1)).unwrap();
-                give(&told[*at]).unwrap();
+                told[*at].iter().for_each(|command| give(command).unwrap());
             }
             let ended = (order.state, order.payment, order.refunded_minor);
             assert_eq!(ended, (state, PaymentSeen::Refunded, TOTAL - 300), "{order_of:?}");
+            assert_eq!(order.others, OtherPayments::default(), "{order_of:?}");
         }
     }
+}
+
+/// What went back before the success was told is of the sum that was asked for.
+#[test]
+fn another_sum_goes_back_also_if_some_of_it_did_before_it_was_known() {
+    let more = Command::Paid { payment: payment(1), amount_minor: 2 * TOTAL };
+    let wrong = refund(1, RefundReason::WrongAmount);
+    for is_sale in [true, false] {
+        let whole = (Command::StockAnswered { is_whole: true }, AwaitingPayment, Nothing, vec![]);
+        let mut steps = if is_sale { vec![] } else { vec![whole] };
+        steps.extend([
+            (refunded(1), AwaitingPayment, Nothing, vec![]),
+            (part_refunded(4, TOTAL - 1), AwaitingPayment, Nothing, vec![]),
+            (more.clone(), AwaitingPayment, Nothing, wrong.clone()),
+        ]);
+        check(is_sale, steps);
+    }
+}
+
+#[test]
+fn a_payment_that_made_room_for_another_does_not_come_back() {
+    let twice = refund(1, RefundReason::Twice);
+    check(
+        true,
+        vec![
+            (paid(1), AwaitingPayment, BeingConfirmed, confirm(1)),
+            (answered(1, false), AwaitingPayment, ToRefund, refund(1, RefundReason::TooLate)),
+            (paid(2), AwaitingPayment, BeingConfirmed, confirm(2)),
+            (refunded(1), AwaitingPayment, BeingConfirmed, vec![]),
+            (answered(2, false), AwaitingPayment, ToRefund, refund(2, RefundReason::TooLate)),
+            (paid(1), AwaitingPayment, ToRefund, twice),
+            (refunded(2), AwaitingPayment, Refunded, vec![]),
+        ],
+    );
+}
+
+#[test]
+fn an_order_remembers_the_last_payments_that_it_had() {
+    let (mut order, _) = Order::new(TOTAL, Some(place("first", 7)), TimeMs(0), "test", "new");
+    for number in 1..=40 {
+        for command in [paid(number), answered(number, false)] {
+            order.apply(TimeMs(1), BY, command).unwrap();
+        }
+    }
+    let had: Vec<PaymentId> = (24..40).map(payment).collect();
+    assert_eq!((order.payment_id, order.others.had), (Some(payment(40)), had));
 }

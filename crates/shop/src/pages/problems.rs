@@ -50,7 +50,7 @@ fn says(lang: Lang, refused: &Refused<'_>) -> (&'static str, String) {
                 "服务暂时不可用，您的订单与付款不受影响，请稍后再试。",
             ),
         ),
-        status => return what_to_do(lang, status, refused.retry_after_seconds),
+        _ => return what_to_do(lang, refused.kind, refused.retry_after_seconds),
     };
     (title, words.to_owned())
 }
