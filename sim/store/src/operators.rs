@@ -273,6 +273,10 @@ pub(crate) async fn break_things(outside: Arc<Outside>, books: Arc<Books>) {
                 let call = if world.percent(50) { world.pick(&RARE) } else { world.pick(&CALLS) };
                 world.crash_at(world.pick(&["before", "after"]), call);
             }
+            // Most points are statements and calls.
+            4 | 5 if world.manners.points_between_crashes > 0 => {
+                world.crash_at_commit(world.percent(50), 1 + world.below(30));
+            }
             _ if world.manners.points_between_crashes > 0 => {
                 world.crash_after(1 + world.below(2 * world.manners.points_between_crashes));
             }

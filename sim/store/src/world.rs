@@ -95,6 +95,8 @@ pub(crate) struct World {
     crash_in: AtomicU64,
     /// The call at which the process is to end, and on which side of it.
     crash_at: Mutex<Option<(&'static str, &'static str)>>,
+    /// Before or after a commit, and which of those from now on.
+    crash_at_commit: Mutex<Option<(bool, u64)>>,
     /// Until when writes of each database fail for want of room.
     full_until: Mutex<BTreeMap<&'static str, Instant>>,
     is_calm: AtomicBool,
@@ -137,6 +139,7 @@ impl World {
             skew_ms: AtomicI64::new(0),
             crash_in: AtomicU64::new(0),
             crash_at: Mutex::default(),
+            crash_at_commit: Mutex::default(),
             full_until: Mutex::default(),
             is_calm: AtomicBool::new(false),
             wakes: Mutex::default(),
@@ -228,6 +231,7 @@ impl World {
         self.is_calm.store(true, SeqCst);
         self.crash_in.store(0, SeqCst);
         *lock(&self.crash_at) = None;
+        *lock(&self.crash_at_commit) = None;
         lock(&self.full_until).clear();
     }
 
@@ -343,6 +347,23 @@ impl World {
         *lock(&self.crash_at) = Some((when, call));
     }
 
+    /// The process is to end before, or after, so many further commits.
+    pub(crate) fn crash_at_commit(&self, is_before: bool, commits: u64) {
+        *lock(&self.crash_at_commit) = Some((is_before, commits));
+    }
+
+    /// Whether this is the commit at which it is to end.
+    fn is_meant(&self, is_before: bool) -> bool {
+        let mut meant = lock(&self.crash_at_commit);
+        match &mut *meant {
+            Some((before, left)) if *before == is_before => {
+                *left = left.saturating_sub(1);
+                meant.take_if(|(_, left)| *left == 0).is_some()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the process ends here.
     fn is_the_end(&self) -> bool {
         let left = self.crash_in.load(SeqCst);
@@ -438,7 +459,12 @@ impl World {
         if let Point::Statement(text) = point {
             tables.0.insert(table_of(text));
         }
-        let is_end = self.is_the_end();
+        let is_meant = match point {
+            Point::Statement(_) => false,
+            Point::Commit => self.is_meant(true),
+            Point::Committed => self.is_meant(false),
+        };
+        let is_end = self.is_the_end() || is_meant;
         let kind = |when: &str| format!("{when} the commit of {database}: {}", tables.name());
         if is_end {
             let place = match point {
