@@ -9,7 +9,7 @@
 
 use contracts::{
     Actor,
-    store::{OrderId, Reserved, Stock as _, StockLine, TakenFrom},
+    store::{OrderId, Reserved, Sku, Stock as _, StockLine, TakenFrom},
 };
 use engines::{
     clock::{Clock, SteadyClock},
@@ -101,7 +101,7 @@ async fn measure(engine: &'static str, stock: Sql, plain: Sql, options: &Options
     let next = Arc::new(AtomicU64::new(0));
     let (mut reserved, mut updated) = (Vec::new(), Vec::new());
     for run in 0..=options.runs {
-        let sku = SKU.parse().expect("a sku");
+        let sku: Sku = SKU.parse().expect("a sku");
         let receive = Change::Receive { units: options.requests };
         service.change(Actor::new("bench", "more"), None, sku, receive).await.expect("units");
         let (of, numbers, until) =

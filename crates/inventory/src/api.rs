@@ -3,8 +3,9 @@
 
 use crate::{
     audit::Found,
-    core::{Change, Claim, Reservation, State as Stage},
+    core::{Change, Claim, Reservation, Spot, State as Stage},
     service::{LedgerEntry, LevelView, Moved, Service},
+    warehouses::Warehouse,
 };
 use axum::{
     extract::{FromRequestParts, Path, RawQuery, State},
@@ -12,7 +13,7 @@ use axum::{
 };
 use contracts::{
     SaleId,
-    store::{OrderId, Sku},
+    store::{OrderId, Sku, WarehouseId},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,9 @@ struct After {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Before {
+    /// Those of this warehouse.
+    #[serde(default = "WarehouseId::main")]
+    warehouse: WarehouseId,
     /// Those with a lower number than this.
     #[serde(default)]
     before: Option<u64>,
@@ -88,7 +92,7 @@ fn twenty() -> usize {
     20
 }
 
-/// The ledger of a SKU, newest first.
+/// The ledger of a SKU in a warehouse, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "StockEntries")]
 struct LedgerPage {
@@ -111,6 +115,9 @@ struct Known {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "StockReceived")]
 struct Received {
+    /// Where.
+    #[serde(default = "WarehouseId::main")]
+    warehouse: WarehouseId,
     #[schemars(range(min = 1, max = 1_000_000_000))]
     units: u64,
     #[serde(default)]
@@ -123,6 +130,9 @@ struct Received {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "StockAdjusted")]
 struct Adjusted {
+    /// Where.
+    #[serde(default = "WarehouseId::main")]
+    warehouse: WarehouseId,
     #[schemars(range(min = -1_000_000_000, max = 1_000_000_000))]
     change: i64,
     #[serde(default)]
@@ -130,11 +140,14 @@ struct Adjusted {
     reason: NeededReason,
 }
 
-/// How many units there are, reserved and claimed ones included.
+/// How many units there are in a warehouse, reserved and claimed ones included.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "StockCounted")]
 struct Counted {
+    /// Where.
+    #[serde(default = "WarehouseId::main")]
+    warehouse: WarehouseId,
     #[schemars(range(max = 1_000_000_000_000i64))]
     counted: u64,
     #[serde(default)]
@@ -227,19 +240,62 @@ struct StockReservation {
     /// When what is only held is free again.
     until: TimeMs,
     lines: Vec<ReservedLine>,
+    /// Why its units are taken from these warehouses; empty if there was one.
+    why: String,
     version: u64,
 }
 
-/// Units of one SKU.
+/// Units of one SKU in one warehouse.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 struct ReservedLine {
     sku: Sku,
+    warehouse: WarehouseId,
     quantity: u32,
     /// Of these, how many came out of the sale's claim.
     of_claim: u32,
     /// Of these, how many came back after they were shipped.
     came_back: u32,
+}
+
+/// All warehouses.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Warehouses {
+    warehouses: Vec<Warehouse>,
+}
+
+/// What a warehouse is to be.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "PutWarehouse")]
+struct PutWarehouse {
+    /// For operators.
+    #[schemars(length(min = 1, max = 100))]
+    name: String,
+    /// Whether orders are sent from it.
+    ships: bool,
+    /// What a parcel from it costs, in whatever unit all of them have.
+    #[schemars(range(max = 1_000_000_000))]
+    parcel_cost: u64,
+    /// After how many days a parcel from it arrives.
+    #[schemars(range(max = 365))]
+    days: u32,
+    /// The version that was seen of it; 0 of one that is to be new. If there is another by now,
+    /// nothing is changed.
+    #[serde(default)]
+    version: Option<u64>,
+    #[serde(default)]
+    #[schemars(!default)]
+    reason: NeededReason,
+}
+
+/// A warehouse after a change.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct WarehousePut {
+    is_new: bool,
+    #[serde(flatten)]
+    warehouse: Warehouse,
 }
 
 /// The operator of a command, and its Idempotency-Key if it has one.
@@ -264,7 +320,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
     vec![
         get("/api/v1/store/stock", "listStock", read_only, list)
             .tagged()
-            .does("How many units of each SKU there are, and for whom they are set aside, by SKU.")
+            .does("How many units of each SKU there are, in all and in each warehouse, and for whom they are set aside, by SKU.")
             .query::<Wanted>()
             .replies::<StockPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
@@ -279,12 +335,12 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         get("/api/v1/store/stock/{sku}/ledger", "listStockEntries", read_only, ledger)
             .tagged()
-            .does("Every movement of a SKU, newest first: when, who, why.")
+            .does("Every movement of a SKU in a warehouse, newest first: when, who, why.")
             .query::<Before>()
             .replies::<LedgerPage>("A page of them.")
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         post("/api/v1/store/stock/{sku}/receive", "receiveStock", operate, receive)
-            .does("Units came in.")
+            .does("Units came into a warehouse.")
             .may_have::<CommandKeyField>("Idempotency-Key", ONCE)
             .takes::<Received>()
             .replies::<Moved>("The level after it.")
@@ -316,6 +372,16 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .does("What is left of a sale's claims is free again, and what its orders give up later is too. Repeated, it changes nothing.")
             .query::<Because>()
             .replies::<GivenBack>("What it gave back.")
+            .problems(&commanded),
+        get("/api/v1/store/warehouses", "listWarehouses", read_only, warehouses)
+            .tagged()
+            .does("Where stock lies, and what it costs to send a parcel from there. Each basket is sent in the fewest parcels; of those ways, at the lowest cost; then the soonest; then from where there is most of it.")
+            .replies::<Warehouses>("All of them.")
+            .problems(&[&UNAVAILABLE]),
+        put("/api/v1/store/warehouses/{warehouse}", "putWarehouse", operate, put_warehouse)
+            .does("Makes a warehouse, or changes it. Repeated, it changes nothing. What is set aside in one that orders are no longer sent from stays so.")
+            .takes::<PutWarehouse>()
+            .replies::<WarehousePut>("The warehouse.")
             .problems(&commanded),
         get("/api/v1/store/reservations/{order}", "readReservation", read_only, reservation)
             .tagged()
@@ -367,10 +433,11 @@ async fn make_known(
 async fn ledger(
     State(Parts { service, .. }): State<Parts>,
     Path(sku): Path<String>,
-    Query(Before { before, limit }): Query<Before>,
+    Query(Before { warehouse, before, limit }): Query<Before>,
 ) -> Result<JsonReply<LedgerPage>, Problem> {
     let limit = limit.clamp(1, 100);
-    let entries = service.ledger(id_of(&sku)?, before, limit).await.map_err(of_store)?;
+    let at = Spot { sku: id_of(&sku)?, warehouse };
+    let entries = service.ledger(at, before, limit).await.map_err(of_store)?;
     let next = entries.last().map(|entry| entry.sequence).filter(|_| entries.len() == limit);
     Ok(JsonReply(LedgerPage { entries, next }))
 }
@@ -378,13 +445,14 @@ async fn ledger(
 /// Carries out a change in the operator's name.
 async fn operate(
     service: &Service,
-    sku: &str,
+    (sku, warehouse): (&str, WarehouseId),
     Caller { operator, key }: Caller,
     reason: &str,
     change: Change,
 ) -> Result<JsonReply<Moved>, Problem> {
     Reasons::Needed.check(reason)?;
-    let done = service.change(operator.actor(reason), key, id_of(sku)?, change).await;
+    let at = Spot { sku: id_of(sku)?, warehouse };
+    let done = service.change(operator.actor(reason), key, at, change).await;
     done.map(JsonReply).map_err(of_store)
 }
 
@@ -392,27 +460,27 @@ async fn receive(
     State(Parts { service, .. }): State<Parts>,
     Path(sku): Path<String>,
     caller: Caller,
-    JsonBody(Received { units, reason }): JsonBody<Received, BODY_BYTES_MAX>,
+    JsonBody(Received { warehouse, units, reason }): JsonBody<Received, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Moved>, Problem> {
-    operate(&service, &sku, caller, &reason.0, Change::Receive { units }).await
+    operate(&service, (&sku, warehouse), caller, &reason.0, Change::Receive { units }).await
 }
 
 async fn adjust(
     State(Parts { service, .. }): State<Parts>,
     Path(sku): Path<String>,
     caller: Caller,
-    JsonBody(Adjusted { change, reason }): JsonBody<Adjusted, BODY_BYTES_MAX>,
+    JsonBody(Adjusted { warehouse, change, reason }): JsonBody<Adjusted, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Moved>, Problem> {
-    operate(&service, &sku, caller, &reason.0, Change::Adjust { change }).await
+    operate(&service, (&sku, warehouse), caller, &reason.0, Change::Adjust { change }).await
 }
 
 async fn count(
     State(Parts { service, .. }): State<Parts>,
     Path(sku): Path<String>,
     caller: Caller,
-    JsonBody(Counted { counted, reason }): JsonBody<Counted, BODY_BYTES_MAX>,
+    JsonBody(Counted { warehouse, counted, reason }): JsonBody<Counted, BODY_BYTES_MAX>,
 ) -> Result<JsonReply<Moved>, Problem> {
-    operate(&service, &sku, caller, &reason.0, Change::Count { counted }).await
+    operate(&service, (&sku, warehouse), caller, &reason.0, Change::Count { counted }).await
 }
 
 async fn claims(
@@ -452,19 +520,39 @@ async fn return_claims(
     Ok(JsonReply(GivenBack { returned }))
 }
 
+async fn warehouses(State(Parts { service, .. }): State<Parts>) -> Result<JsonReply<Warehouses>, Problem> {
+    let warehouses = service.warehouses().await.map_err(of_store)?;
+    Ok(JsonReply(Warehouses { warehouses }))
+}
+
+async fn put_warehouse(
+    State(Parts { service, .. }): State<Parts>,
+    Path(warehouse): Path<String>,
+    operator: Operator,
+    JsonBody(body): JsonBody<PutWarehouse, BODY_BYTES_MAX>,
+) -> Result<JsonReply<WarehousePut>, Problem> {
+    let PutWarehouse { name, ships, parcel_cost, days, version: seen, reason } = body;
+    Reasons::Needed.check(&reason.0)?;
+    let of = Warehouse { warehouse: id_of(&warehouse)?, name, ships, parcel_cost, days, version: 0 };
+    let (warehouse, is_new) =
+        service.put_warehouse(operator.actor(&reason.0), of, seen).await.map_err(of_store)?;
+    Ok(JsonReply(WarehousePut { is_new, warehouse }))
+}
+
 async fn reservation(
     State(Parts { service, .. }): State<Parts>,
     Path(order): Path<String>,
 ) -> Result<JsonReply<StockReservation>, Problem> {
     let found = service.reservation(id_of(&order)?).await.map_err(of_store)?;
-    let Reservation { order, state, sale, until, lines, version } = found;
-    let lines = lines.into_iter().map(|(sku, line)| ReservedLine {
+    let Reservation { order, state, sale, until, lines, why, version } = found;
+    let lines = lines.into_iter().map(|(Spot { sku, warehouse }, line)| ReservedLine {
         sku,
+        warehouse,
         quantity: line.quantity,
         of_claim: line.of_claim,
         came_back: line.came_back,
     });
-    Ok(JsonReply(StockReservation { order, state, sale, until, lines: lines.collect(), version }))
+    Ok(JsonReply(StockReservation { order, state, sale, until, lines: lines.collect(), why, version }))
 }
 
 async fn audit(

@@ -2,10 +2,10 @@
 //! claims that are left. Each must say the same. It changes nothing.
 
 use crate::{
-    core::Level,
+    core::{Level, Spot},
     store::{self, Entry, Stored},
 };
-use contracts::store::Sku;
+use contracts::store::{Sku, WarehouseId};
 use engines::sql::{Sql, SqlError, Tx};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,6 +21,7 @@ const ENTRIES_MAX: u64 = 200_000;
 pub struct Difference {
     #[schemars(with = "Sku")]
     pub sku: String,
+    pub warehouse: WarehouseId,
     /// Which figure, and where from it was derived.
     pub what: String,
     /// As the level says.
@@ -47,15 +48,16 @@ pub struct Found {
 /// One state of the levels, and what others say of them.
 struct Read {
     levels: Vec<Stored>,
-    by_orders: BTreeMap<Sku, u64>,
-    by_sales: BTreeMap<Sku, u64>,
+    is_more: bool,
+    by_orders: BTreeMap<Spot, u64>,
+    by_sales: BTreeMap<Spot, u64>,
 }
 
 fn read(tx: &mut Tx<'_>, after: &str, at_most: usize) -> Result<Read, SqlError> {
-    let levels = store::levels(tx, "", after, at_most)?;
-    let to = levels.last().map_or(after, |last| last.sku.as_str()).to_owned();
+    let (levels, is_more) = store::levels(tx, "", after, at_most)?;
+    let to = levels.last().map_or(after, |last| last.at.sku.as_str()).to_owned();
     let by_orders = store::reserved_by_orders(tx, after, &to)?;
-    Ok(Read { levels, by_orders, by_sales: store::left_of_claims(tx, after, &to)? })
+    Ok(Read { levels, is_more, by_orders, by_sales: store::left_of_claims(tx, after, &to)? })
 }
 
 /// Audits SKUs after `after`.
@@ -64,40 +66,59 @@ pub(crate) async fn audit(sql: &Sql, after: String, at_most: usize) -> Result<Fo
     let sql = &sql.primary();
     let of = sql.read(move |tx| read(tx, &after, at_most)).await?;
     let mut found = Found::default();
-    let is_full = of.levels.len() == at_most;
+    let (mut by_orders, mut by_sales) = (of.by_orders, of.by_sales);
     let mut levels = of.levels.into_iter().peekable();
     while let Some(stored) = levels.next() {
         let ledger = add_up(sql, &stored).await?;
-        let by = |all: &BTreeMap<Sku, u64>| all.get(&stored.sku).copied().unwrap_or_default();
+        let by = |all: &mut BTreeMap<Spot, u64>| all.remove(&stored.at).unwrap_or_default();
         let figures = [
             ("on_hand, by the ledger", stored.level.on_hand, ledger.level.on_hand),
             ("reserved, by the ledger", stored.level.reserved, ledger.level.reserved),
             ("claimed, by the ledger", stored.level.claimed, ledger.level.claimed),
-            ("reserved, by the orders", stored.level.reserved, by(&of.by_orders)),
-            ("claimed, by the sales", stored.level.claimed, by(&of.by_sales)),
+            ("reserved, by the orders", stored.level.reserved, by(&mut by_orders)),
+            ("claimed, by the sales", stored.level.claimed, by(&mut by_sales)),
             ("entries of the ledger", stored.sequence, ledger.entries),
         ];
         let differ = figures.into_iter().filter(|(_, level, derived)| level != derived);
+        let Spot { sku, warehouse } = &stored.at;
         found.differences.extend(differ.map(|(what, level, derived)| Difference {
-            sku: stored.sku.to_string(),
+            sku: sku.to_string(),
+            warehouse: warehouse.clone(),
             what: what.into(),
             level,
             derived,
         }));
         found.differences.extend(ledger.impossible.map(|sequence| Difference {
-            sku: stored.sku.to_string(),
+            sku: sku.to_string(),
+            warehouse: warehouse.clone(),
             what: "the first entry that does not fit, by its number".into(),
             level: stored.sequence,
             derived: sequence,
         }));
-        found.skus += 1;
         found.entries += ledger.entries;
-        let has_more = levels.peek().is_some() || is_full;
+        if levels.peek().is_some_and(|next| next.at.sku == *sku) {
+            continue;
+        }
+        found.skus += 1;
+        let has_more = levels.peek().is_some() || of.is_more;
         if has_more && (levels.peek().is_none() || found.entries >= ENTRIES_MAX) {
-            found.next = Some(stored.sku.to_string());
+            found.next = Some(sku.to_string());
             break;
         }
     }
+    // What is set aside where the stock has no level at all.
+    let is_passed = |at: &Spot| found.next.as_ref().is_none_or(|next| at.sku.as_str() <= next.as_str());
+    let of = |what: &'static str, all: BTreeMap<Spot, u64>| all.into_iter().map(move |of| (what, of));
+    let strays = of("reserved, by the orders", by_orders).chain(of("claimed, by the sales", by_sales));
+    let strays = strays.filter(|(_, (at, _))| is_passed(at)).map(|(what, (at, derived))| Difference {
+        sku: at.sku.to_string(),
+        warehouse: at.warehouse,
+        what: what.into(),
+        level: 0,
+        derived,
+    });
+    let strays: Vec<Difference> = strays.collect();
+    found.differences.extend(strays);
     Ok(found)
 }
 
@@ -115,8 +136,8 @@ async fn add_up(sql: &Sql, stored: &Stored) -> Result<Ledger, SqlError> {
     let mut ledger = Ledger::default();
     let mut after = 0;
     loop {
-        let sku = stored.sku.clone();
-        let entries = sql.read(move |tx| store::oldest_entries(tx, &sku, after, READ_MAX)).await?;
+        let at = stored.at.clone();
+        let entries = sql.read(move |tx| store::oldest_entries(tx, &at, after, READ_MAX)).await?;
         let Some(last) = entries.last().map(|entry| entry.sequence) else { return Ok(ledger) };
         for entry in entries.iter().take_while(|entry| entry.sequence <= stored.sequence) {
             add(&mut ledger, entry);

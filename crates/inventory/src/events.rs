@@ -1,7 +1,7 @@
 //! What others are told of the stock: an event for each order, or for each SKU, that a transaction
 //! has moved units of.
 
-use crate::core::{Kind, Move, Shelves};
+use crate::core::{Kind, Move, Shelves, Spot};
 use contracts::{
     Actor, SaleId,
     store::{OrderId, Sku},
@@ -32,13 +32,13 @@ fn name(kind: Kind) -> Option<&'static str> {
 
 /// The events of what was written into the ledger, with the numbers of the entries and the levels
 /// after the transaction.
-pub(crate) fn of(at: TimeMs, by: &Actor, written: &[(Sku, u64, Move)], shelves: &Shelves) -> Vec<String> {
+pub(crate) fn of(at: TimeMs, by: &Actor, written: &[(Spot, u64, Move)], shelves: &Shelves) -> Vec<String> {
     type Subject<'a> = (&'static str, Option<OrderId>, Option<&'a Sku>);
-    let mut all = BTreeMap::<Subject<'_>, Vec<&(Sku, u64, Move)>>::new();
+    let mut all = BTreeMap::<Subject<'_>, Vec<&(Spot, u64, Move)>>::new();
     for entry in written {
-        let (sku, _, moved) = entry;
+        let (spot, _, moved) = entry;
         let Some(name) = name(moved.movement.kind) else { continue };
-        let of_sku = moved.order.is_none().then_some(sku);
+        let of_sku = moved.order.is_none().then_some(&spot.sku);
         all.entry((name, moved.order, of_sku)).or_default().push(entry);
     }
     let chunks = all
@@ -52,18 +52,18 @@ fn event(
     by: &Actor,
     name: &str,
     order: Option<OrderId>,
-    entries: &[&(Sku, u64, Move)],
+    entries: &[&(Spot, u64, Move)],
     shelves: &Shelves,
 ) -> String {
     // There is at least one: a chunk is not empty.
     let (first, sequence, moved) = entries[0];
     let sale: Option<&SaleId> = entries.iter().find_map(|(_, _, moved)| moved.sale.as_ref());
-    let lines: Vec<Value> = entries.iter().map(|(sku, _, moved)| line(sku, moved, shelves)).collect();
-    let subject = moved.order.map_or_else(|| first.to_string(), |order| order.to_string());
+    let lines: Vec<Value> = entries.iter().map(|(spot, _, moved)| line(spot, moved, shelves)).collect();
+    let subject = moved.order.map_or_else(|| first.sku.to_string(), |order| order.to_string());
     json!({
         "specversion": "1.0",
         // An entry of the ledger is told once.
-        "id": format!("{first}-{sequence}"),
+        "id": format!("{}:{}:{sequence}", first.sku, first.warehouse),
         "source": "/stock",
         "type": format!("floodgate.stock.{name}"),
         "subject": subject,
@@ -80,18 +80,19 @@ fn event(
     .to_string()
 }
 
-fn line(sku: &Sku, moved: &Move, shelves: &Shelves) -> Value {
-    let shelf = shelves.get(sku);
+fn line(at: &Spot, moved: &Move, shelves: &Shelves) -> Value {
+    let shelf = shelves.get(at);
     let level = shelf.map(|shelf| shelf.level).unwrap_or_default();
     json!({
-        "sku": sku,
+        "sku": at.sku,
+        "warehouse": at.warehouse,
         "units": moved.movement.units,
         "of_claim": moved.movement.of_claim,
         "on_hand": level.on_hand,
         "reserved": level.reserved,
         "claimed": level.claimed,
         "free": level.free(),
-        // Of two events the later one has the larger number.
+        // Of two events of a warehouse the later one has the larger number.
         "sequence": shelf.map(|shelf| shelf.sequence),
     })
 }

@@ -1,5 +1,5 @@
-//! The stock: how many units of each SKU there are, for whom they are set aside, and every movement
-//! that made it so. Its database is its own.
+//! The stock: how many units of each SKU there are in each warehouse, for whom they are set aside,
+//! and every movement that made it so. Its database is its own.
 //!
 //! | module | what |
 //! |---|---|
@@ -11,6 +11,7 @@
 //! | `transactions` | what is done in one transaction |
 //! | `events` | what others are told |
 //! | `store` | the stock in tables |
+//! | [`warehouses`] | the warehouses in theirs |
 
 pub mod api;
 pub mod audit;
@@ -20,3 +21,4 @@ pub mod pages;
 pub mod service;
 mod store;
 mod transactions;
+pub mod warehouses;

@@ -1,5 +1,6 @@
-//! The operators' pages of the stock: levels, one SKU with its ledger and what is done with it by
-//! hand, and the claims of a sale. They work without JavaScript.
+//! The operators' pages of the stock: levels, one SKU in its warehouses with the ledger of each and
+//! what is done with it by hand, the claims of a sale, and the warehouses. They work without
+//! JavaScript.
 //!
 //! A form that sets a number says which one its operator has seen: what another operator has
 //! changed meanwhile is not overwritten. A form that moves units has a key, so one that is sent
@@ -7,8 +8,9 @@
 
 use crate::{
     api::Parts,
-    core::{Change, Kind},
+    core::{Change, Kind, Spot},
     service::{LedgerEntry, LevelView},
+    warehouses::Warehouse,
 };
 use axum::{
     extract::{Path, Query, State},
@@ -16,9 +18,10 @@ use axum::{
 };
 use contracts::{
     REASON_BYTES_MAX, SaleId,
-    store::{CONSOLE_PLACES, Sku, StoreError},
+    store::{CONSOLE_PLACES, Sku, StoreError, WarehouseId},
 };
 use data_encoding::BASE32_NOPAD;
+use engines::sql::trail::Stored as Step;
 use http::{HeaderMap, StatusCode};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -38,6 +41,7 @@ const FORM_BYTES_MAX: usize = 4096;
 const LEVELS_MAX: usize = 50;
 const ENTRIES_MAX: usize = 50;
 const CLAIMS_MAX: usize = 100;
+const STEPS_MAX: usize = 20;
 
 type Form = SignedForm<FORM_BYTES_MAX>;
 
@@ -46,10 +50,13 @@ pub fn pages() -> Vec<Operation<Parts>> {
     vec![
         get("/console/stock", "showStock", READ, stock),
         get("/console/stock/{sku}", "showStockOf", READ, sku),
+        get("/console/stock/{sku}/{warehouse}", "showStockIn", READ, in_warehouse),
         get("/console/claims", "showClaims", READ, claims),
         post("/console/stock/make-known", "makeKnownForm", OPERATE, make_known).form(),
         post("/console/stock/operate", "operateStockForm", OPERATE, operate).form(),
         post("/console/claims/operate", "operateClaimForm", OPERATE, operate_claim).form(),
+        get("/console/warehouses", "showWarehouses", READ, warehouses),
+        post("/console/warehouses/put", "putWarehouseForm", OPERATE, put_warehouse).form(),
     ]
 }
 
@@ -115,7 +122,8 @@ async fn stock(
             input id="q" name="q" type="search" value=(prefix) maxlength="64" autocomplete="off";
             button type="submit" { (lang.say("Find", "查询")) }
         }
-        p { a href={ "/console/claims?lang=" (lang.code()) } { (lang.say("What sales have of it", "活动占用的库存")) } }
+        p { a href={ "/console/claims?lang=" (lang.code()) } { (lang.say("What sales have of it", "活动占用的库存")) }
+            " · " a href={ "/console/warehouses?lang=" (lang.code()) } { (lang.say("Warehouses", "仓库")) } }
         @if found.is_empty() { p { (lang.say("There are none.", "没有匹配的 SKU。")) } }
         @else { (levels(lang, &found)) }
         @if let Some(next) = next {
@@ -154,20 +162,34 @@ fn levels(lang: Lang, all: &[LevelView]) -> Markup {
     }
 }
 
-/// `GET /console/stock/{sku}`.
+/// `GET /console/stock/{sku}`: in the main warehouse.
 async fn sku(
-    State(Parts { service, .. }): State<Parts>,
+    state: State<Parts>,
     Path(sku): Path<String>,
+    signed_in: MaybeSignedIn,
+    query: Query<Shown>,
+    headers: HeaderMap,
+) -> Result<Html<String>, Problem> {
+    in_warehouse(state, Path((sku, WarehouseId::MAIN.into())), signed_in, query, headers).await
+}
+
+/// `GET /console/stock/{sku}/{warehouse}`.
+async fn in_warehouse(
+    State(Parts { service, .. }): State<Parts>,
+    Path((sku, warehouse)): Path<(String, String)>,
     MaybeSignedIn(signed_in): MaybeSignedIn,
     Query(Shown { lang, before, .. }): Query<Shown>,
     headers: HeaderMap,
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
-    let sku: Sku = id_of(&sku)?;
+    let (sku, warehouse): (Sku, WarehouseId) = (id_of(&sku)?, id_of(&warehouse)?);
     let level = service.level(sku.clone()).await.map_err(of_store)?;
-    let entries = service.ledger(sku.clone(), before, ENTRIES_MAX).await.map_err(of_store)?;
+    let all = service.warehouses().await.map_err(of_store)?;
+    let at = Spot { sku: sku.clone(), warehouse };
+    let entries = service.ledger(at.clone(), before, ENTRIES_MAX).await.map_err(of_store)?;
     let older = entries.last().map(|entry| entry.sequence).filter(|_| entries.len() == ENTRIES_MAX);
-    let path = format!("/console/stock/{sku}");
+    let path = format!("/console/stock/{sku}/{}", at.warehouse);
+    let name = all.iter().find(|of| of.warehouse == at.warehouse).map_or("", |of| &of.name);
     let body = html! {
         h1 { (sku) }
         div class="scroll" { table { tbody {
@@ -176,7 +198,8 @@ async fn sku(
             (number(lang, lang.say("Reserved for orders", "订单预留"), level.reserved))
             (number(lang, lang.say("Claimed for sales", "活动占用"), level.claimed))
         } } }
-        @if let Some(by) = signed_in.as_ref().filter(|by| by.may(Role::Operator)) { (forms(lang, by, &level)) }
+        @if all.len() > 1 { (in_each(lang, &at, &level, &all)) h2 { (name) } }
+        @if let Some(by) = signed_in.as_ref().filter(|by| by.may(Role::Operator)) { (forms(lang, by, &level, &at)) }
         h2 { (lang.say("Ledger", "库存流水")) }
         @if entries.is_empty() { p { (lang.say("Nothing has moved yet.", "暂无流水。")) } }
         @else { (ledger(lang, &entries)) }
@@ -185,6 +208,33 @@ async fn sku(
         }
     };
     Ok(wide(&CONSOLE_PLACES, (lang, &path), sku.as_str(), &body))
+}
+
+/// The level in each warehouse, with the one whose ledger and forms are shown marked.
+fn in_each(lang: Lang, at: &Spot, level: &LevelView, all: &[Warehouse]) -> Markup {
+    let heads = [
+        lang.say("Warehouse", "仓库"),
+        lang.say("On hand", "在库"),
+        lang.say("Free", "可售"),
+        lang.say("Reserved for orders", "订单预留"),
+        lang.say("Claimed for sales", "活动占用"),
+        lang.say("Sends orders", "是否发货"),
+    ];
+    let of = |of: &Warehouse| level.warehouses.iter().find(|level| level.warehouse == of.warehouse);
+    html! {
+        h2 { (lang.say("In each warehouse", "各仓库存")) }
+        div class="scroll" { table {
+            thead { tr { @for head in heads { th scope="col" { (head) } } } }
+            tbody { @for one in all { tr {
+                th scope="row" {
+                    a href={ "/console/stock/" (at.sku) "/" (one.warehouse) "?lang=" (lang.code()) }
+                        aria-current=[(one.warehouse == at.warehouse).then_some("true")] { (one.name) }
+                }
+                @for units in of(one).map_or([0; 4], |of| [of.on_hand, of.free, of.reserved, of.claimed]) { td { (units) } }
+                td { @if one.ships { (lang.say("yes", "是")) } @else { (lang.say("no", "否")) } }
+            } } }
+        } }
+    }
 }
 
 fn ledger(lang: Lang, entries: &[LedgerEntry]) -> Markup {
@@ -231,16 +281,19 @@ fn reason(lang: Lang, id: &str) -> Markup {
     }
 }
 
-/// What is done by hand.
-fn forms(lang: Lang, by: &SignedIn, level: &LevelView) -> Markup {
+/// What is done by hand in a warehouse.
+fn forms(lang: Lang, by: &SignedIn, level: &LevelView, at: &Spot) -> Markup {
+    let here = level.warehouses.iter().find(|of| of.warehouse == at.warehouse);
+    let on_hand = here.map_or(0, |of| of.on_hand);
     let one = |what: &str, summary: &str, label: &str, button: &str, min: &str| {
         html! {
             details { summary { (summary) }
                 form class="operate" method="post" action="/console/stock/operate" {
                     (hidden(lang, by))
-                    input type="hidden" name="sku" value=(level.sku);
+                    input type="hidden" name="sku" value=(at.sku);
+                    input type="hidden" name="warehouse" value=(at.warehouse);
                     input type="hidden" name="what" value=(what);
-                    input type="hidden" name="seen" value=(level.on_hand);
+                    input type="hidden" name="seen" value=(on_hand);
                     label for={ "units-" (what) } { (label) }
                     input id={ "units-" (what) } name="units" type="number" min=(min) max="1000000000" required autocomplete="off";
                     (reason(lang, &format!("reason-{what}")))
@@ -300,6 +353,10 @@ async fn operate(
     Reasons::Needed.check(form.field("reason"))?;
     let lang = Lang::of(Some(form.field("lang")), &headers);
     let sku: Sku = id_of(form.field("sku"))?;
+    let warehouse = match form.field("warehouse") {
+        "" => WarehouseId::main(),
+        named => id_of(named)?,
+    };
     let wrong = |field: &str, want: &str| Problem::new(&INVALID, format!("{field}: want {want}"));
     let units = || form.field("units").parse().map_err(|_| wrong("units", "a number from 0"));
     let seen = || form.field("seen").parse().map(Some).map_err(|_| wrong("seen", "what the page said"));
@@ -315,8 +372,9 @@ async fn operate(
     };
     let by = form.operator.actor(form.field("reason"));
     let key = Some(form.field("key")).filter(|key| (1..=64).contains(&key.len())).map(str::to_owned);
-    let done = service.change_seen(by, key, sku.clone(), change, seen).await;
-    answer(lang, &format!("/console/stock/{sku}?lang={}", lang.code()), done.map(drop))
+    let page = format!("/console/stock/{sku}/{warehouse}?lang={}", lang.code());
+    let done = service.change_seen(by, key, Spot { sku, warehouse }, change, seen).await;
+    answer(lang, &page, done.map(drop))
 }
 
 /// `GET /console/claims`: what a sale has of the stock.
@@ -444,4 +502,135 @@ async fn operate_claim(
         _ => return Err(wrong("what", "one of the page's forms")),
     };
     answer(lang, &format!("/console/claims?sale={sale}&lang={}", lang.code()), done)
+}
+
+/// `GET /console/warehouses`.
+async fn warehouses(
+    State(Parts { service, .. }): State<Parts>,
+    MaybeSignedIn(signed_in): MaybeSignedIn,
+    Query(Shown { lang, .. }): Query<Shown>,
+    headers: HeaderMap,
+) -> Result<Html<String>, Problem> {
+    let lang = Lang::of(lang.as_deref(), &headers);
+    let all = service.warehouses().await.map_err(of_store)?;
+    let steps = service.trail(STEPS_MAX).await.map_err(of_store)?;
+    let title = lang.say("Warehouses", "仓库");
+    let heads = [
+        lang.say("Warehouse", "仓库"),
+        lang.say("Name", "名称"),
+        lang.say("Sends orders", "是否发货"),
+        lang.say("Cost of a parcel", "单包裹成本"),
+        lang.say("Days", "送达天数"),
+    ];
+    let body = html! {
+        h1 { (title) }
+        p { (lang.say(
+            "An order is sent in the fewest parcels; of those ways, at the lowest cost; then the soonest; then from where there is most of it.",
+            "订单优先以最少包裹发出，其次比较成本、时效，最后从库存最多的仓库发货。",
+        )) }
+        div class="scroll" { table {
+            thead { tr { @for head in heads { th scope="col" { (head) } } } }
+            tbody { @for of in &all { tr {
+                th scope="row" { (of.warehouse) } td { (of.name) }
+                td { @if of.ships { (lang.say("yes", "是")) } @else { (lang.say("no", "否")) } }
+                td { (of.parcel_cost) } td { (of.days) }
+            } } }
+        } }
+        @if let Some(by) = signed_in.as_ref().filter(|by| by.may(Role::Operator)) {
+            @for of in &all { (warehouse_form(lang, by, Some(of))) }
+            (warehouse_form(lang, by, None))
+        }
+        @if !steps.is_empty() { (changes(lang, &steps)) }
+    };
+    Ok(wide(&CONSOLE_PLACES, (lang, "/console/warehouses"), title, &body))
+}
+
+/// What operators have changed.
+fn changes(lang: Lang, steps: &[Step]) -> Markup {
+    let heads = [
+        lang.say("At", "时间"),
+        lang.say("Warehouse", "仓库"),
+        lang.say("Set to", "修改为"),
+        lang.say("By", "操作人"),
+        lang.say("Reason", "原因"),
+    ];
+    html! {
+        h2 { (lang.say("Latest changes", "最近修改")) }
+        div class="scroll" { table {
+            thead { tr { @for head in heads { th scope="col" { (head) } } } }
+            tbody { @for of in steps { tr {
+                td { time datetime=(of.at) { (of.at) } } th scope="row" { (of.subject) }
+                td { (of.detail) } td { (of.actor) } td { (of.reason) }
+            } } }
+        } }
+    }
+}
+
+/// Changes a warehouse, or makes one.
+fn warehouse_form(lang: Lang, by: &SignedIn, of: Option<&Warehouse>) -> Markup {
+    // A new one has no id yet, which no warehouse can have.
+    let id = |field: &str| format!("{field}.{}", of.map_or("", |of| of.warehouse.as_str()));
+    let (ships, cost, days) = of.map_or((true, 0, 0), |of| (of.ships, of.parcel_cost, of.days));
+    html! {
+        details {
+            summary { @if let Some(of) = of { (of.name) } @else { (lang.say("A new warehouse", "新增仓库")) } }
+            form class="operate" method="post" action="/console/warehouses/put" {
+                (hidden(lang, by))
+                input type="hidden" name="seen" value=(of.map_or(0, |of| of.version));
+                @if let Some(of) = of { input type="hidden" name="warehouse" value=(of.warehouse); }
+                @else {
+                    label for=(id("warehouse")) { (lang.say("Its id: lowercase letters, digits and -", "编号（小写字母、数字和 -）")) }
+                    input id=(id("warehouse")) name="warehouse" type="text" required maxlength="40" pattern="[a-z0-9\\-]+" autocomplete="off";
+                }
+                label for=(id("name")) { (lang.say("Name", "名称")) }
+                input id=(id("name")) name="name" type="text" required maxlength="100" value=(of.map_or("", |of| &of.name)) autocomplete="off";
+                label for=(id("ships")) { (lang.say("Orders are sent from it", "是否发货")) }
+                select id=(id("ships")) name="ships" {
+                    option value="yes" selected[ships] { (lang.say("yes", "是")) }
+                    option value="no" selected[!ships] { (lang.say("no", "否")) }
+                }
+                label for=(id("cost")) { (lang.say("What a parcel costs, in the same unit everywhere", "单包裹成本（各仓单位一致）")) }
+                input id=(id("cost")) name="parcel_cost" type="number" min="0" max="1000000000" required value=(cost);
+                label for=(id("days")) { (lang.say("Days until it arrives", "送达天数")) }
+                input id=(id("days")) name="days" type="number" min="0" max="365" required value=(days);
+                (reason(lang, &id("reason")))
+                button type="submit" { (lang.say("Save", "保存")) }
+            }
+        }
+    }
+}
+
+/// `POST /console/warehouses/put`.
+async fn put_warehouse(
+    State(Parts { service, .. }): State<Parts>,
+    headers: HeaderMap,
+    form: Form,
+) -> Result<Response, Problem> {
+    Reasons::Needed.check(form.field("reason"))?;
+    let lang = Lang::of(Some(form.field("lang")), &headers);
+    let page = format!("/console/warehouses?lang={}", lang.code());
+    let number = |name: &'static str| {
+        let number = form.field(name).parse::<u32>();
+        number.map_err(|_| StoreError::Invalid(format!("{name}: want a number from 0")))
+    };
+    let read = || -> Result<(Warehouse, u64), StoreError> {
+        let id = form.field("warehouse").trim().parse();
+        let of = Warehouse {
+            warehouse: id.map_err(|error| StoreError::Invalid(format!("warehouse: {error}")))?,
+            name: form.field("name").to_owned(),
+            ships: form.field("ships") == "yes",
+            parcel_cost: number("parcel_cost")?.into(),
+            days: number("days")?,
+            version: 0,
+        };
+        Ok((of, number("seen")?.into()))
+    };
+    let done = match read() {
+        Ok((of, seen)) => {
+            let by = form.operator.actor(form.field("reason"));
+            service.put_warehouse(by, of, Some(seen)).await.map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    answer(lang, &page, done)
 }

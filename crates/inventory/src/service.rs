@@ -3,14 +3,16 @@
 
 use crate::{
     audit::{self, Found},
-    core::{self, Change, Claim, Kind, Refused, Reservation, UNITS_MAX, Unfit},
+    core::{self, Change, Claim, Houses, Kind, Refused, Reservation, Spot, UNITS_MAX, Unfit},
     store::{self, Remembered, Stored},
     transactions::{self, RETURNED_MAX, StockError},
+    warehouses::{self, Warehouse},
 };
 use contracts::{
     Actor, CommandKey, SaleId,
     store::{
         Asked, CameBack, OrderId, Posts, Reserved, Sku, Stock, StockLevel, StockLine, StoreError, TakenFrom,
+        WarehouseId,
     },
 };
 use engines::{
@@ -22,6 +24,7 @@ use engines::{
     sql::{
         Sql, SqlError, Tx,
         outbox::{self, NotTold},
+        trail,
     },
 };
 use schemars::JsonSchema;
@@ -43,6 +46,11 @@ const PAGE_MAX: usize = 500;
 const SKUS_MAX: usize = core::LINES_MAX;
 /// Units that one command moves.
 pub(crate) const MOVED_MAX: u64 = 1_000_000_000;
+/// Characters of a warehouse's name, at the most.
+const NAME_MAX: usize = 100;
+/// What a parcel costs, and after how many days it arrives, at the most.
+const PARCEL_COST_MAX: u64 = 1_000_000_000;
+const DAYS_MAX: u32 = 365;
 /// Bytes of the key of what came back.
 const KEY_MAX: usize = 64;
 
@@ -78,7 +86,7 @@ pub struct Moved {
     pub level: LevelView,
 }
 
-/// The level of a SKU.
+/// The level of a SKU, in all warehouses together and in each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "StockLevel")]
 pub struct LevelView {
@@ -88,16 +96,54 @@ pub struct LevelView {
     pub reserved: u64,
     /// Set aside for sales, without what is reserved of it.
     pub claimed: u64,
+    /// What others may have: what nothing is set aside of, in warehouses that orders are sent from.
     pub free: u64,
-    /// The number of the last entry of its ledger.
+    /// How many entries its ledgers have.
+    pub sequence: u64,
+    // Answers that were remembered for their keys by earlier builds have none.
+    #[serde(default)]
+    #[schemars(!default)]
+    pub warehouses: Vec<SpotLevel>,
+}
+
+/// The level of a SKU in one warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "StockLevelOfWarehouse")]
+pub struct SpotLevel {
+    pub warehouse: WarehouseId,
+    pub on_hand: u64,
+    pub reserved: u64,
+    pub claimed: u64,
+    /// What nothing is set aside of.
+    pub free: u64,
+    /// The number of the last entry of its ledger here.
     pub sequence: u64,
 }
 
-impl From<Stored> for LevelView {
-    fn from(stored: Stored) -> Self {
-        let Stored { sku, level, sequence } = stored;
-        let core::Level { on_hand, reserved, claimed } = level;
-        Self { sku, on_hand, reserved, claimed, free: level.free(), sequence }
+impl LevelView {
+    /// Adds up the levels of a SKU in its warehouses; `houses` are those that orders are sent from.
+    pub(crate) fn of(sku: Sku, levels: &[Stored], houses: &Houses) -> Self {
+        let (warehouses, mut all) = (Vec::with_capacity(levels.len()), core::Level::default());
+        let mut of = Self { sku, on_hand: 0, reserved: 0, claimed: 0, free: 0, sequence: 0, warehouses };
+        for Stored { at, level, sequence } in levels {
+            let (warehouse, free) = (at.warehouse.clone(), level.free());
+            let core::Level { on_hand, reserved, claimed } = *level;
+            all.on_hand += on_hand;
+            all.reserved += reserved;
+            all.claimed += claimed;
+            of.free += if houses.contains_key(&warehouse) { free } else { 0 };
+            of.sequence += sequence;
+            of.warehouses.push(SpotLevel {
+                warehouse,
+                on_hand,
+                reserved,
+                claimed,
+                free,
+                sequence: *sequence,
+            });
+        }
+        (of.on_hand, of.reserved, of.claimed) = (all.on_hand, all.reserved, all.claimed);
+        of
     }
 }
 
@@ -107,7 +153,7 @@ impl From<Stored> for LevelView {
 pub(crate) struct LedgerEntry {
     /// Its number in the ledger of this SKU in this warehouse, from 1.
     pub(crate) sequence: u64,
-    pub(crate) warehouse: &'static str,
+    pub(crate) warehouse: WarehouseId,
     pub(crate) at: TimeMs,
     pub(crate) kind: Kind,
     pub(crate) units: i64,
@@ -133,15 +179,18 @@ fn of_stock(error: StockError) -> StoreError {
     let why = error.to_string();
     match error {
         StockError::Sql(error) => of_sql(&error),
-        StockError::UnknownSku(_) | StockError::NoClaim(_) | StockError::NoReservation(_) => {
-            StoreError::NotFound(why)
-        }
+        StockError::UnknownSku(_)
+        | StockError::UnknownWarehouse(_)
+        | StockError::NoClaim(_)
+        | StockError::NoReservation(_) => StoreError::NotFound(why),
         StockError::Number { why: Unfit::TooMany, .. } => StoreError::Invalid(why),
         StockError::Order(_, Refused::Unfit(..)) => {
             tracing::error!(why, "the stock's tables do not agree: audit them");
             StoreError::Unavailable(why)
         }
         StockError::Number { .. }
+        | StockError::TooManyWarehouses
+        | StockError::WarehouseChanged(..)
         | StockError::Taken { .. }
         | StockError::Order(..)
         | StockError::Changed { .. }
@@ -179,17 +228,23 @@ async fn levels_of(sql: &Sql, skus: Vec<Sku>) -> Result<Vec<StockLevel>, StoreEr
         return Err(invalid(format_args!("skus: want {SKUS_MAX} at the most")));
     }
     let found = sql.read(move |tx| {
-        let each = skus.iter().map(|sku| store::level(tx, sku));
-        each.collect::<Result<Vec<_>, SqlError>>()
+        let houses = warehouses::houses(tx)?;
+        let each = skus.iter().map(|sku| Ok((sku.clone(), store::levels_of(tx, sku)?)));
+        Ok((each.collect::<Result<Vec<_>, SqlError>>()?, houses))
     });
-    let level = |Stored { sku, level, .. }: Stored| StockLevel {
-        sku,
-        on_hand: level.on_hand,
-        reserved: level.reserved,
-        claimed: level.claimed,
+    let (found, houses) = found.await.map_err(|error| of_sql(&error))?;
+    // What lies where no orders are sent from is not for those who ask here.
+    let level = |(sku, levels): (Sku, Vec<Stored>)| {
+        let sent_from = levels.iter().filter(|of| houses.contains_key(&of.at.warehouse));
+        let sum = |figure: fn(&core::Level) -> u64| sent_from.clone().map(|of| figure(&of.level)).sum();
+        StockLevel {
+            sku,
+            on_hand: sum(|of| of.on_hand),
+            reserved: sum(|of| of.reserved),
+            claimed: sum(|of| of.claimed),
+        }
     };
-    let found = found.await.map_err(|error| of_sql(&error))?;
-    Ok(found.into_iter().flatten().map(level).collect())
+    Ok(found.into_iter().filter(|(_, levels)| !levels.is_empty()).map(level).collect())
 }
 
 impl Service {
@@ -229,7 +284,41 @@ impl Service {
 
     /// Makes a SKU known, with nothing on hand. Returns whether it was not.
     pub async fn make_known(&self, sku: Sku) -> Result<bool, StoreError> {
-        self.write(move |tx| Ok(store::make_known(tx, &sku)?)).await.map_err(of_stock)
+        let at = Spot::from(sku);
+        self.write(move |tx| Ok(store::make_known(tx, &at)?)).await.map_err(of_stock)
+    }
+
+    /// All warehouses, by their ids.
+    pub async fn warehouses(&self) -> Result<Vec<Warehouse>, StoreError> {
+        self.read(warehouses::all).await
+    }
+
+    /// Makes a warehouse, or changes it; `seen` is the version that was seen of it, 0 of none.
+    /// Returns whether it is new.
+    pub async fn put_warehouse(
+        &self,
+        by: Actor,
+        of: Warehouse,
+        seen: Option<u64>,
+    ) -> Result<(Warehouse, bool), StoreError> {
+        let name = of.name.trim().to_owned();
+        if name.is_empty() || name.chars().count() > NAME_MAX || name.contains(char::is_control) {
+            return Err(invalid(format_args!("name: want 1 to {NAME_MAX} characters in one line")));
+        }
+        if of.parcel_cost > PARCEL_COST_MAX {
+            return Err(invalid(format_args!("parcel_cost: want {PARCEL_COST_MAX} at the most")));
+        }
+        if of.days > DAYS_MAX {
+            return Err(invalid(format_args!("days: want {DAYS_MAX} at the most")));
+        }
+        let (of, now) = (Warehouse { name, ..of }, self.clock.now());
+        let done = self.write(move |tx| transactions::put_warehouse(tx, now, &by, &of, seen));
+        done.await.map_err(of_stock)
+    }
+
+    /// What operators have changed of the warehouses, newest first.
+    pub(crate) async fn trail(&self, at_most: usize) -> Result<Vec<trail::Stored>, StoreError> {
+        self.read(move |tx| trail::page(tx, None, None, at_most)).await
     }
 
     /// Makes a SKU known with so many units on hand, of which a sale may claim some; unless it is
@@ -243,11 +332,12 @@ impl Service {
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
         let done = self.write(move |tx| {
-            if !store::make_known(tx, &sku)? {
+            let at = Spot::from(sku.clone());
+            if !store::make_known(tx, &at)? {
                 return Ok(());
             }
             if units > 0 {
-                transactions::change_level(tx, now, &by, &sku, Change::Receive { units })?;
+                transactions::change_level(tx, now, &by, &at, Change::Receive { units })?;
             }
             if let Some((sale, units)) = &claimed {
                 transactions::claim(tx, now, &by, sale, &sku, *units)?;
@@ -257,15 +347,16 @@ impl Service {
         done.await.map_err(of_stock)
     }
 
-    /// What an operator does with the units of one SKU; with a key, once.
+    /// What an operator does with the units of one SKU, in the main warehouse if none is named;
+    /// with a key, once.
     pub async fn change(
         &self,
         by: Actor,
         key: Option<String>,
-        sku: Sku,
+        at: impl Into<Spot>,
         change: Change,
     ) -> Result<Moved, StoreError> {
-        self.change_seen(by, key, sku, change, None).await
+        self.change_seen(by, key, at.into(), change, None).await
     }
 
     /// The same, if there are still as many units on hand as the operator has seen.
@@ -273,7 +364,7 @@ impl Service {
         &self,
         by: Actor,
         key: Option<String>,
-        sku: Sku,
+        at: Spot,
         change: Change,
         seen: Option<u64>,
     ) -> Result<Moved, StoreError> {
@@ -281,12 +372,12 @@ impl Service {
         let now = self.clock.now();
         let key = key.map(|key| CommandKey {
             id: hash(KEYS, &[&by.name, &key]),
-            command: command_hash(&by.reason, &sku, change),
+            command: command_hash(&by.reason, &at, change),
         });
         let done = self.write(move |tx| {
             let body = |tx: &mut Tx<'_>| {
-                transactions::want_on_hand(tx, &sku, seen)?;
-                moved(tx, now, &by, &sku, change)
+                transactions::want_on_hand(tx, &at, seen)?;
+                moved(tx, now, &by, &at, change)
             };
             match key {
                 Some(key) => once(tx, now, key, body),
@@ -325,10 +416,10 @@ impl Service {
         let now = self.clock.now();
         let done = self.write(move |tx| {
             transactions::want_claimed(tx, &sale, &sku, seen)?;
-            transactions::claim(tx, now, &by, &sale, &sku, units)
+            let (claim, levels) = transactions::claim(tx, now, &by, &sale, &sku, units)?;
+            Ok((claim, LevelView::of(sku.clone(), &levels, &warehouses::houses(tx)?)))
         });
-        let (claim, level) = done.await.map_err(of_stock)?;
-        Ok((claim, level.into()))
+        done.await.map_err(of_stock)
     }
 
     /// The sale gives back what is left of its claims. Returns how many units of each SKU; a sale
@@ -369,34 +460,47 @@ impl Service {
         after: String,
         at_most: usize,
     ) -> Result<Vec<LevelView>, StoreError> {
-        let found = self.read(move |tx| store::levels(tx, &prefix, &after, at_most)).await?;
-        Ok(found.into_iter().map(LevelView::from).collect())
+        let read = self.read(move |tx| {
+            let (levels, _) = store::levels(tx, &prefix, &after, at_most)?;
+            Ok((levels, warehouses::houses(tx)?))
+        });
+        let (levels, houses) = read.await?;
+        let by_sku = levels.chunk_by(|one, other| one.at.sku == other.at.sku);
+        Ok(by_sku.map(|of| LevelView::of(of[0].at.sku.clone(), of, &houses)).collect())
     }
 
     pub(crate) async fn level(&self, sku: Sku) -> Result<LevelView, StoreError> {
         let of = sku.clone();
-        let found = self.read(move |tx| store::level(tx, &of)).await?;
-        found.map(LevelView::from).ok_or_else(|| of_stock(StockError::UnknownSku(sku)))
+        let read = self.read(move |tx| Ok((store::levels_of(tx, &of)?, warehouses::houses(tx)?)));
+        let (levels, houses) = read.await?;
+        match levels.is_empty() {
+            true => Err(of_stock(StockError::UnknownSku(sku))),
+            false => Ok(LevelView::of(sku, &levels, &houses)),
+        }
     }
 
-    /// The ledger of a SKU, newest first, before an entry.
+    /// The ledger of a SKU in a warehouse, newest first, before an entry.
     pub(crate) async fn ledger(
         &self,
-        sku: Sku,
+        at: Spot,
         before: Option<u64>,
         at_most: usize,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         let before = before.unwrap_or(i64::MAX as u64).min(i64::MAX as u64);
-        let of = sku.clone();
+        let of = at.clone();
         let found = self.read(move |tx| {
-            let is_known = store::level(tx, &of)?.is_some();
-            let entries = store::newest_entries(tx, &of, before, at_most)?;
-            Ok(is_known.then_some(entries))
+            if store::levels_of(tx, &of.sku)?.is_empty() {
+                return Ok(Err(StockError::UnknownSku(of.sku.clone())));
+            }
+            if warehouses::all(tx)?.iter().all(|known| known.warehouse != of.warehouse) {
+                return Ok(Err(StockError::UnknownWarehouse(of.warehouse.clone())));
+            }
+            store::newest_entries(tx, &of, before, at_most).map(Ok)
         });
-        let found = found.await?.ok_or_else(|| of_stock(StockError::UnknownSku(sku)))?;
+        let found = found.await?.map_err(of_stock)?;
         let entry = |entry: store::Entry| LedgerEntry {
             sequence: entry.sequence,
-            warehouse: store::WAREHOUSE,
+            warehouse: at.warehouse.clone(),
             at: entry.at,
             kind: entry.moved.movement.kind,
             units: entry.moved.movement.units,
@@ -518,9 +622,9 @@ impl Service {
     }
 }
 
-fn moved(tx: &mut Tx<'_>, now: TimeMs, by: &Actor, sku: &Sku, change: Change) -> Result<Moved, StockError> {
-    let (change, stored) = transactions::change_level(tx, now, by, sku, change)?;
-    Ok(Moved { change, level: stored.into() })
+fn moved(tx: &mut Tx<'_>, now: TimeMs, by: &Actor, at: &Spot, change: Change) -> Result<Moved, StockError> {
+    let (change, levels) = transactions::change_level(tx, now, by, at, change)?;
+    Ok(Moved { change, level: LevelView::of(at.sku.clone(), &levels, &warehouses::houses(tx)?) })
 }
 
 /// Does something once for a key; a repeat of the same gets the same answer.
@@ -559,13 +663,16 @@ fn check(change: Change) -> Result<(), String> {
 }
 
 /// Identifies a command. The database has it, so it is the same in every build.
-fn command_hash(reason: &str, sku: &Sku, change: Change) -> [u8; 16] {
+fn command_hash(reason: &str, at: &Spot, change: Change) -> [u8; 16] {
     let (name, number) = match change {
         Change::Receive { units } => ("receive", units.to_string()),
         Change::Adjust { change } => ("adjust", change.to_string()),
         Change::Count { counted } => ("count", counted.to_string()),
     };
-    hash(COMMANDS, &[reason, sku.as_str(), name, &number])
+    let mut of = vec![reason, at.sku.as_str(), name, &number];
+    // Before there were others, none was named.
+    of.extend((at.warehouse.as_str() != WarehouseId::MAIN).then_some(at.warehouse.as_str()));
+    hash(COMMANDS, &of)
 }
 
 impl Stock for Service {
@@ -629,7 +736,7 @@ mod tests {
     /// The database has such hashes: a change of one refuses retries across the upgrade.
     #[test]
     fn the_hash_of_each_command_is_the_same_in_every_build() {
-        let sku: Sku = "P-1".parse().unwrap();
+        let sku: Spot = "P-1".parse::<Sku>().unwrap().into();
         let commands =
             [Change::Receive { units: 5 }, Change::Adjust { change: -5 }, Change::Count { counted: 5 }];
         let hashes = commands.map(|change| hex(command_hash("because", &sku, change)));

@@ -2,14 +2,15 @@
 //! [`core`](crate::core) has them.
 //!
 //! Locks are taken in one order, so that transactions of different orders never lock each other
-//! out: first a command's key, then reservations by their id, then levels by SKU, then claims.
-//! Keys and reservations that may not be there are inserted before they are read: a lock on a gap
-//! between rows would be in the way of every new one. Of levels and claims it may be: new ones are
-//! rare.
+//! out: first a command's key, then reservations by their id, then levels by SKU and warehouse,
+//! then claims. Keys and reservations that may not be there are inserted before they are read: a
+//! lock on a gap between rows would be in the way of every new one. Of levels and claims it may be:
+//! new ones are rare.
 
 use crate::{
-    core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, State},
+    core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, Spot, State},
     events,
+    warehouses::WAREHOUSES,
 };
 use contracts::{
     Actor, SaleId,
@@ -22,12 +23,12 @@ use engines::{
 use std::collections::{BTreeMap, BTreeSet};
 use units::{DurationMs, TimeMs};
 
-/// The one warehouse. Each row names its own, so that there can be others.
-pub(crate) const WAREHOUSE: &str = "main";
 /// How long a command's key is remembered.
 const COMMAND_KEPT: DurationMs = DurationMs(7 * 24 * 3_600_000);
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[LEVELS, WAREHOUSES];
+
+const LEVELS: Migration = Migration {
     name: "levels, the ledger, claims, reservations, what came back, commands, and the outbox",
     statements: &[
         // What the rules promise, said once more where no defect of the rules can reach it.
@@ -62,65 +63,73 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE INDEX commands_by_time ON commands (at)",
         outbox::TABLE,
     ],
-}];
+};
 
-/// Makes a SKU known. Returns whether it was not.
-pub(crate) fn make_known(tx: &mut Tx<'_>, sku: &Sku) -> Result<bool, SqlError> {
+/// Makes a SKU known in a warehouse. Returns whether it was not.
+pub(crate) fn make_known(tx: &mut Tx<'_>, at: &Spot) -> Result<bool, SqlError> {
     tx.insert_new(
         "INSERT INTO levels (sku, warehouse, on_hand, reserved, claimed, sequence) VALUES (?, ?, 0, 0, 0, 0)",
-        params![sku.as_str(), WAREHOUSE],
+        params![at.sku.as_str(), at.warehouse.as_str()],
     )
 }
 
 /// A row of `levels`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
-    pub(crate) sku: Sku,
+    pub(crate) at: Spot,
     pub(crate) level: Level,
     pub(crate) sequence: u64,
 }
 
-const LEVEL: &str = "sku, on_hand, reserved, claimed, sequence";
+const LEVEL: &str = "sku, warehouse, on_hand, reserved, claimed, sequence";
+
+fn spot(row: &Row<'_>) -> Result<Spot, SqlError> {
+    Ok(Spot { sku: row.parsed(0, "a sku")?, warehouse: row.parsed(1, "a warehouse")? })
+}
 
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     Ok(Stored {
-        sku: row.parsed(0, "a sku")?,
-        level: Level { on_hand: row.count(1)?, reserved: row.count(2)?, claimed: row.count(3)? },
-        sequence: row.count(4)?,
+        at: spot(row)?,
+        level: Level { on_hand: row.count(2)?, reserved: row.count(3)?, claimed: row.count(4)? },
+        sequence: row.count(5)?,
     })
 }
 
-/// The level of a SKU, for reading.
-pub(crate) fn level(tx: &mut Tx<'_>, sku: &Sku) -> Result<Option<Stored>, SqlError> {
-    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
-    tx.query_first(&text, params![sku.as_str(), WAREHOUSE], stored)
+/// The levels of a SKU in its warehouses, for reading; none of one that is not known.
+pub(crate) fn levels_of(tx: &mut Tx<'_>, sku: &Sku) -> Result<Vec<Stored>, SqlError> {
+    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? ORDER BY warehouse");
+    tx.query(&text, params![sku.as_str()], stored)
 }
 
-/// Levels by SKU, from those after `after`, of SKUs that begin with `prefix`.
+/// Levels by SKU and warehouse, from the SKUs after `after`, of SKUs that begin with `prefix`;
+/// and whether there are further SKUs.
 pub(crate) fn levels(
     tx: &mut Tx<'_>,
     prefix: &str,
     after: &str,
     at_most: usize,
-) -> Result<Vec<Stored>, SqlError> {
+) -> Result<(Vec<Stored>, bool), SqlError> {
     // No SKU has a character as late as this one.
     let end = format!("{prefix}\u{7f}");
-    let text = format!(
-        "SELECT {LEVEL} FROM levels WHERE sku > ? AND sku >= ? AND sku < ? AND warehouse = ? \
-         ORDER BY sku LIMIT ?"
-    );
-    tx.query(&text, params![after, prefix, &end, WAREHOUSE, at_most], stored)
+    let text = "SELECT DISTINCT sku FROM levels WHERE sku > ? AND sku >= ? AND sku < ? ORDER BY sku LIMIT ?";
+    let skus = tx.query(text, params![after, prefix, &end, at_most + 1], |row| row.text(0))?;
+    let is_more = skus.len() > at_most;
+    let Some(last) = skus.get(at_most.saturating_sub(1)).or(skus.last()) else {
+        return Ok((Vec::new(), false));
+    };
+    let text = format!("SELECT {LEVEL} FROM levels WHERE sku >= ? AND sku <= ? ORDER BY sku, warehouse");
+    Ok((tx.query(&text, params![&skus[0], last], stored)?, is_more))
 }
 
 /// The shelves of a transaction, with the claims as they were when they were locked.
 #[derive(Debug, Default)]
 pub(crate) struct Locked {
     pub(crate) shelves: Shelves,
-    before: BTreeMap<(Sku, SaleId), Claim>,
+    before: BTreeMap<(Spot, SaleId), Claim>,
 }
 
-/// Locks the levels of these SKUs, in their order, and the claims of these sales on them. SKUs that
-/// are not known are left out.
+/// Locks the levels of these SKUs in all their warehouses, in their order, and the claims of these
+/// sales on them. SKUs that are not known are left out.
 pub(crate) fn lock<'a>(
     tx: &mut Tx<'_>,
     skus: impl IntoIterator<Item = &'a Sku>,
@@ -128,24 +137,28 @@ pub(crate) fn lock<'a>(
 ) -> Result<Locked, SqlError> {
     let mut locked = Locked::default();
     let skus: BTreeSet<&Sku> = skus.into_iter().collect();
-    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
+    // Each by its whole key: a lock of all of a SKU's rows at once would lock the gap behind them
+    // too, where others make theirs. Rows are never deleted; one that comes meanwhile is left out.
+    let mut spots = Vec::with_capacity(skus.len());
     for sku in skus {
-        let found = tx.query_locked(&text, params![sku.as_str(), WAREHOUSE], stored)?;
-        if let Some(Stored { sku, level, sequence }) = found.into_iter().next() {
-            locked.shelves.insert(sku, Shelf { level, sequence, ..Shelf::default() });
+        let text = "SELECT sku, warehouse FROM levels WHERE sku = ? ORDER BY warehouse";
+        spots.extend(tx.query(text, params![sku.as_str()], spot)?);
+    }
+    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
+    for at in spots {
+        let found = tx.query_locked(&text, params![at.sku.as_str(), at.warehouse.as_str()], stored)?;
+        if let Some(Stored { at, level, sequence }) = found.into_iter().next() {
+            locked.shelves.insert(at, Shelf { level, sequence, ..Shelf::default() });
         }
     }
-    for (sku, shelf) in &mut locked.shelves {
+    let text =
+        "SELECT left_units, taken_units, is_open FROM claims WHERE sale = ? AND sku = ? AND warehouse = ?";
+    for (at, shelf) in &mut locked.shelves {
         for sale in sales {
-            let found = tx.query_locked(
-                "SELECT left_units, taken_units, is_open FROM claims \
-                 WHERE sale = ? AND sku = ? AND warehouse = ?",
-                params![sale.as_str(), sku.as_str(), WAREHOUSE],
-                |row| claim(row, 0),
-            )?;
-            if let Some(claim) = found.into_iter().next() {
+            let key = params![sale.as_str(), at.sku.as_str(), at.warehouse.as_str()];
+            if let Some(claim) = tx.query_locked(text, key, |row| claim(row, 0))?.into_iter().next() {
                 shelf.claims.insert(sale.clone(), claim);
-                locked.before.insert((sku.clone(), sale.clone()), claim);
+                locked.before.insert((at.clone(), sale.clone()), claim);
             }
         }
     }
@@ -156,11 +169,11 @@ fn claim(row: &Row<'_>, from: usize) -> Result<Claim, SqlError> {
     Ok(Claim { left: row.count(from)?, taken: row.count(from + 1)?, is_open: row.count(from + 2)? != 0 })
 }
 
-/// Makes an empty claim of a sale on a SKU whose level is locked, if there is none.
-pub(crate) fn has_claim(tx: &mut Tx<'_>, sale: &SaleId, sku: &Sku) -> Result<(), SqlError> {
+/// Makes an empty claim of a sale where a level is locked, if there is none.
+pub(crate) fn has_claim(tx: &mut Tx<'_>, sale: &SaleId, at: &Spot) -> Result<(), SqlError> {
     tx.insert_new(
         "INSERT INTO claims (sale, sku, warehouse, left_units, taken_units, is_open) VALUES (?, ?, ?, 0, 0, 1)",
-        params![sale.as_str(), sku.as_str(), WAREHOUSE],
+        params![sale.as_str(), at.sku.as_str(), at.warehouse.as_str()],
     )?;
     Ok(())
 }
@@ -168,29 +181,34 @@ pub(crate) fn has_claim(tx: &mut Tx<'_>, sale: &SaleId, sku: &Sku) -> Result<(),
 /// Writes what was decided: entries of the ledger, levels and claims, and events that tell of it.
 pub(crate) fn save(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, locked: &mut Locked) -> Result<(), SqlError> {
     let mut written = Vec::new();
-    for (sku, shelf) in &mut locked.shelves {
-        for moved in std::mem::take(&mut shelf.moves) {
-            shelf.sequence += 1;
-            write_entry(tx, at, by, sku, shelf.sequence, &moved)?;
-            written.push((sku.clone(), shelf.sequence, moved));
+    for (spot, shelf) in &mut locked.shelves {
+        let (sku, warehouse) = (spot.sku.as_str(), spot.warehouse.as_str());
+        // A level changes by movements alone.
+        let moves = std::mem::take(&mut shelf.moves);
+        if !moves.is_empty() {
+            for moved in moves {
+                shelf.sequence += 1;
+                write_entry(tx, at, by, spot, shelf.sequence, &moved)?;
+                written.push((spot.clone(), shelf.sequence, moved));
+            }
+            let Level { on_hand, reserved, claimed } = shelf.level;
+            tx.execute(
+                "UPDATE levels SET on_hand = ?, reserved = ?, claimed = ?, sequence = ? \
+                 WHERE sku = ? AND warehouse = ?",
+                params![on_hand, reserved, claimed, shelf.sequence, sku, warehouse],
+            )?;
         }
-        let Level { on_hand, reserved, claimed } = shelf.level;
-        tx.execute(
-            "UPDATE levels SET on_hand = ?, reserved = ?, claimed = ?, sequence = ? \
-             WHERE sku = ? AND warehouse = ?",
-            params![on_hand, reserved, claimed, shelf.sequence, sku.as_str(), WAREHOUSE],
-        )?;
         for (sale, claim) in &shelf.claims {
-            if locked.before.get(&(sku.clone(), sale.clone())) == Some(claim) {
+            if locked.before.get(&(spot.clone(), sale.clone())) == Some(claim) {
                 continue;
             }
             let changed = tx.execute(
                 "UPDATE claims SET left_units = ?, taken_units = ?, is_open = ? \
                  WHERE sale = ? AND sku = ? AND warehouse = ?",
-                params![claim.left, claim.taken, claim.is_open, sale.as_str(), sku.as_str(), WAREHOUSE],
+                params![claim.left, claim.taken, claim.is_open, sale.as_str(), sku, warehouse],
             )?;
             if changed != 1 {
-                return Err(SqlError::Defect(format!("sku {sku}: the claim of sale {sale} is gone")));
+                return Err(SqlError::Defect(format!("{spot}: the claim of sale {sale} is gone")));
             }
         }
     }
@@ -202,7 +220,7 @@ fn write_entry(
     tx: &mut Tx<'_>,
     at: TimeMs,
     by: &Actor,
-    sku: &Sku,
+    spot: &Spot,
     sequence: u64,
     moved: &Move,
 ) -> Result<(), SqlError> {
@@ -212,8 +230,8 @@ fn write_entry(
         "INSERT INTO entries (sku, warehouse, sequence, at, kind, units, of_claim, order_id, sale, actor, \
          reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
-            sku.as_str(),
-            WAREHOUSE,
+            spot.sku.as_str(),
+            spot.warehouse.as_str(),
             sequence,
             at.0,
             kind.as_str(),
@@ -255,10 +273,10 @@ fn entry(row: &Row<'_>) -> Result<Entry, SqlError> {
     })
 }
 
-/// The ledger of a SKU, newest first, from before `before`.
+/// The ledger of a SKU in a warehouse, newest first, from before `before`.
 pub(crate) fn newest_entries(
     tx: &mut Tx<'_>,
-    sku: &Sku,
+    at: &Spot,
     before: u64,
     at_most: usize,
 ) -> Result<Vec<Entry>, SqlError> {
@@ -266,13 +284,13 @@ pub(crate) fn newest_entries(
         "SELECT {ENTRY} FROM entries WHERE sku = ? AND warehouse = ? AND sequence < ? \
          ORDER BY sequence DESC LIMIT ?"
     );
-    tx.query(&text, params![sku.as_str(), WAREHOUSE, before, at_most], entry)
+    tx.query(&text, params![at.sku.as_str(), at.warehouse.as_str(), before, at_most], entry)
 }
 
-/// The ledger of a SKU, oldest first, after `after`.
+/// The ledger of a SKU in a warehouse, oldest first, after `after`.
 pub(crate) fn oldest_entries(
     tx: &mut Tx<'_>,
-    sku: &Sku,
+    at: &Spot,
     after: u64,
     at_most: usize,
 ) -> Result<Vec<Entry>, SqlError> {
@@ -280,10 +298,10 @@ pub(crate) fn oldest_entries(
         "SELECT {ENTRY} FROM entries WHERE sku = ? AND warehouse = ? AND sequence > ? \
          ORDER BY sequence LIMIT ?"
     );
-    tx.query(&text, params![sku.as_str(), WAREHOUSE, after, at_most], entry)
+    tx.query(&text, params![at.sku.as_str(), at.warehouse.as_str(), after, at_most], entry)
 }
 
-/// The claims of a sale, by SKU.
+/// The claims of a sale, by SKU, over all warehouses.
 pub(crate) fn claims_of(
     tx: &mut Tx<'_>,
     sale: &SaleId,
@@ -291,9 +309,9 @@ pub(crate) fn claims_of(
     at_most: usize,
 ) -> Result<Vec<(Sku, Claim)>, SqlError> {
     tx.query(
-        "SELECT sku, left_units, taken_units, is_open FROM claims WHERE sale = ? AND sku > ? AND warehouse = ? \
-         ORDER BY sku LIMIT ?",
-        params![sale.as_str(), after, WAREHOUSE, at_most],
+        "SELECT sku, CAST(SUM(left_units) AS SIGNED), CAST(SUM(taken_units) AS SIGNED), MAX(is_open) \
+         FROM claims WHERE sale = ? AND sku > ? GROUP BY sku ORDER BY sku LIMIT ?",
+        params![sale.as_str(), after, at_most],
         |row| Ok((row.parsed(0, "a sku")?, claim(row, 1)?)),
     )
 }
@@ -316,15 +334,24 @@ pub(crate) fn begin(
 pub(crate) fn put_lines(
     tx: &mut Tx<'_>,
     order: OrderId,
-    lines: &BTreeMap<Sku, Line>,
+    lines: &BTreeMap<Spot, Line>,
 ) -> Result<(), SqlError> {
-    for (sku, line) in lines {
-        tx.execute(
-            "INSERT INTO reservation_lines (order_id, sku, warehouse, quantity, of_claim, came_back) \
-             VALUES (?, ?, ?, ?, ?, ?)",
-            params![&order.to_bytes(), sku.as_str(), WAREHOUSE, line.quantity, line.of_claim, line.came_back],
-        )?;
-    }
+    lines.iter().try_for_each(|(spot, line)| put_line(tx, order, spot, line))
+}
+
+fn put_line(tx: &mut Tx<'_>, order: OrderId, at: &Spot, line: &Line) -> Result<(), SqlError> {
+    let (sku, warehouse) = (at.sku.as_str(), at.warehouse.as_str());
+    tx.execute(
+        "INSERT INTO reservation_lines (order_id, sku, warehouse, quantity, of_claim, came_back) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+        params![&order.to_bytes(), sku, warehouse, line.quantity, line.of_claim, line.came_back],
+    )?;
+    Ok(())
+}
+
+/// Notes why a reservation's units are taken from its warehouses.
+pub(crate) fn put_why(tx: &mut Tx<'_>, order: OrderId, why: &str) -> Result<(), SqlError> {
+    tx.execute("UPDATE reservations SET why = ? WHERE order_id = ?", params![why, &order.to_bytes()])?;
     Ok(())
 }
 
@@ -332,17 +359,34 @@ pub(crate) fn put_lines(
 pub(crate) fn put(tx: &mut Tx<'_>, before: &Reservation, reservation: &Reservation) -> Result<(), SqlError> {
     let order = reservation.order.to_bytes();
     tx.execute(
-        "UPDATE reservations SET state = ?, held_until = ?, version = ? WHERE order_id = ?",
-        params![reservation.state.as_str(), reservation.until.0, reservation.version, &order],
+        "UPDATE reservations SET state = ?, held_until = ?, why = ?, version = ? WHERE order_id = ?",
+        params![
+            reservation.state.as_str(),
+            reservation.until.0,
+            &reservation.why,
+            reservation.version,
+            &order
+        ],
     )?;
-    for (sku, line) in &reservation.lines {
-        if before.lines.get(sku) != Some(line) {
-            tx.execute(
-                "UPDATE reservation_lines SET of_claim = ?, came_back = ? \
-                 WHERE order_id = ? AND sku = ? AND warehouse = ?",
-                params![line.of_claim, line.came_back, &order, sku.as_str(), WAREHOUSE],
-            )?;
+    let changed = reservation.lines.iter().filter(|(spot, line)| before.lines.get(*spot) != Some(*line));
+    for (spot, line) in changed {
+        if !before.lines.contains_key(spot) {
+            put_line(tx, reservation.order, spot, line)?;
+            continue;
         }
+        let (sku, warehouse) = (spot.sku.as_str(), spot.warehouse.as_str());
+        tx.execute(
+            "UPDATE reservation_lines SET quantity = ?, of_claim = ?, came_back = ? \
+             WHERE order_id = ? AND sku = ? AND warehouse = ?",
+            params![line.quantity, line.of_claim, line.came_back, &order, sku, warehouse],
+        )?;
+    }
+    // One that has expired may be taken from other warehouses when it is made again.
+    for spot in before.lines.keys().filter(|spot| !reservation.lines.contains_key(*spot)) {
+        tx.execute(
+            "DELETE FROM reservation_lines WHERE order_id = ? AND sku = ? AND warehouse = ?",
+            params![&order, spot.sku.as_str(), spot.warehouse.as_str()],
+        )?;
     }
     Ok(())
 }
@@ -355,14 +399,15 @@ pub(crate) fn reservations(
     orders: &BTreeSet<OrderId>,
     is_locked: bool,
 ) -> Result<Vec<Reservation>, SqlError> {
-    let text = "SELECT state, sale, held_until, version FROM reservations WHERE order_id = ?";
+    let text = "SELECT state, sale, held_until, version, why FROM reservations WHERE order_id = ?";
     let mut found = Vec::with_capacity(orders.len());
     for &order in orders {
         let read = |row: &Row<'_>| {
             let state = State::from_name(&row.text(0)?).ok_or_else(|| unexpected(0, "a state"))?;
             let sale = row.maybe_text(1)?.map(|sale| sale.parse().map_err(|_| unexpected(1, "a sale")));
             let (sale, until) = (sale.transpose()?, TimeMs(row.count(2)?));
-            Ok(Reservation { order, state, sale, until, lines: BTreeMap::new(), version: row.count(3)? })
+            let (lines, why) = (BTreeMap::new(), row.text(4)?);
+            Ok(Reservation { order, state, sale, until, lines, why, version: row.count(3)? })
         };
         let key = order.to_bytes();
         found.extend(match is_locked {
@@ -372,11 +417,11 @@ pub(crate) fn reservations(
     }
     for reservation in &mut found {
         let lines = tx.query(
-            "SELECT sku, quantity, of_claim, came_back FROM reservation_lines WHERE order_id = ?",
+            "SELECT sku, warehouse, quantity, of_claim, came_back FROM reservation_lines WHERE order_id = ?",
             params![&reservation.order.to_bytes()],
             |row| {
-                let (quantity, of_claim) = (quantity(row, 1)?, quantity(row, 2)?);
-                Ok((row.parsed(0, "a sku")?, Line { quantity, of_claim, came_back: self::quantity(row, 3)? }))
+                let (quantity, of_claim) = (quantity(row, 2)?, quantity(row, 3)?);
+                Ok((spot(row)?, Line { quantity, of_claim, came_back: self::quantity(row, 4)? }))
             },
         )?;
         reservation.lines = lines.into_iter().collect();
@@ -468,29 +513,33 @@ pub(crate) fn forget(tx: &mut Tx<'_>, now: TimeMs, at_most: usize) -> Result<usi
     Ok(old.len())
 }
 
-/// Units that open reservations have of each SKU after `after`, up to `to`.
+/// Units that open reservations have of each SKU after `after`, up to `to`, in each warehouse.
 pub(crate) fn reserved_by_orders(
     tx: &mut Tx<'_>,
     after: &str,
     to: &str,
-) -> Result<BTreeMap<Sku, u64>, SqlError> {
+) -> Result<BTreeMap<Spot, u64>, SqlError> {
     let rows = tx.query(
-        "SELECT l.sku, CAST(SUM(l.quantity) AS SIGNED) FROM reservations r \
+        "SELECT l.sku, l.warehouse, CAST(SUM(l.quantity) AS SIGNED) FROM reservations r \
          JOIN reservation_lines l ON l.order_id = r.order_id \
-         WHERE r.state IN (?, ?) AND l.sku > ? AND l.sku <= ? AND l.warehouse = ? GROUP BY l.sku",
-        params![State::Held.as_str(), State::Confirmed.as_str(), after, to, WAREHOUSE],
-        |row| Ok((row.parsed(0, "a sku")?, row.count(1)?)),
+         WHERE r.state IN (?, ?) AND l.sku > ? AND l.sku <= ? GROUP BY l.sku, l.warehouse",
+        params![State::Held.as_str(), State::Confirmed.as_str(), after, to],
+        |row| Ok((spot(row)?, row.count(2)?)),
     )?;
     Ok(rows.into_iter().collect())
 }
 
-/// Units that are left of sales' claims, of each SKU after `after`, up to `to`.
-pub(crate) fn left_of_claims(tx: &mut Tx<'_>, after: &str, to: &str) -> Result<BTreeMap<Sku, u64>, SqlError> {
+/// Units that are left of sales' claims, of each SKU after `after`, up to `to`, in each warehouse.
+pub(crate) fn left_of_claims(
+    tx: &mut Tx<'_>,
+    after: &str,
+    to: &str,
+) -> Result<BTreeMap<Spot, u64>, SqlError> {
     let rows = tx.query(
-        "SELECT sku, CAST(SUM(left_units) AS SIGNED) FROM claims \
-         WHERE left_units > 0 AND sku > ? AND sku <= ? AND warehouse = ? GROUP BY sku",
-        params![after, to, WAREHOUSE],
-        |row| Ok((row.parsed(0, "a sku")?, row.count(1)?)),
+        "SELECT sku, warehouse, CAST(SUM(left_units) AS SIGNED) FROM claims \
+         WHERE left_units > 0 AND sku > ? AND sku <= ? GROUP BY sku, warehouse",
+        params![after, to],
+        |row| Ok((spot(row)?, row.count(2)?)),
     )?;
     Ok(rows.into_iter().collect())
 }

@@ -2,15 +2,24 @@
 //! beginning, and changes nothing but the database.
 
 use crate::{
-    core::{self, Basket, Change, Refused, Reservation, Shelves, State, UNITS_MAX, Unfit},
+    core::{
+        self, Basket, Change, Houses, Line, Refused, Reservation, Shelves, Spot, State, UNITS_MAX, Unfit,
+    },
     store::{self, Locked, Stored},
+    warehouses::{self, WAREHOUSES_MAX, Warehouse},
 };
 use contracts::{
     Actor, SaleId,
-    store::{CameBack, OrderId, Sku},
+    store::{CameBack, OrderId, Sku, WarehouseId},
 };
-use engines::sql::{SqlError, Tx};
-use std::{collections::BTreeSet, fmt};
+use engines::sql::{
+    SqlError, Tx,
+    trail::{self, Step},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 use units::{DurationMs, TimeMs};
 use web::command_key::hash;
 
@@ -24,6 +33,10 @@ const REFUSED_FOR: DurationMs = DurationMs(3_600_000);
 pub(crate) enum StockError {
     Sql(SqlError),
     UnknownSku(Sku),
+    UnknownWarehouse(WarehouseId),
+    TooManyWarehouses,
+    /// A warehouse is not as an operator has seen it: it has this version.
+    WarehouseChanged(WarehouseId, u64),
     /// A number does not fit the level of the SKU.
     Number {
         field: &'static str,
@@ -64,6 +77,13 @@ impl fmt::Display for StockError {
         match self {
             Self::Sql(error) => error.fmt(f),
             Self::UnknownSku(sku) => write!(f, "sku {sku}: the stock does not know it: make it known first"),
+            Self::UnknownWarehouse(warehouse) => {
+                write!(f, "warehouse {warehouse}: there is none of this name: make it first")
+            }
+            Self::TooManyWarehouses => write!(f, "there are {WAREHOUSES_MAX} warehouses, and can be no more"),
+            Self::WarehouseChanged(warehouse, version) => {
+                write!(f, "warehouse {warehouse}: its version is {version} by now: look at it again")
+            }
             Self::Number { field, sku, why: Unfit::TooFew { free } } => {
                 write!(f, "{field}: of sku {sku} only {free} units are free; what is set aside stays")
             }
@@ -90,8 +110,8 @@ impl fmt::Display for StockError {
             Self::Order(order, Refused::NotShipped(sku)) => {
                 write!(f, "order {order}: more units of sku {sku} would have come back than were shipped")
             }
-            Self::Order(order, Refused::Unfit(sku, _)) => {
-                write!(f, "order {order}: its reservation and the level of sku {sku} do not agree")
+            Self::Order(order, Refused::Unfit(spot, _)) => {
+                write!(f, "order {order}: its reservation and the level of sku {spot} do not agree")
             }
             Self::Changed { sku, what, units } => {
                 write!(f, "sku {sku}: {units} units are {what} by now: look at them again")
@@ -126,24 +146,38 @@ pub(crate) fn reserve(
 ) -> Result<(), StockError> {
     if !store::begin(tx, order, State::Held, sale, until)? {
         let by = by_orders("asked for again");
-        return change(tx, now, order, &by, |reservation, shelves| {
-            reservation.reserve_again(basket, until, shelves)
+        return change(tx, now, order, &by, |reservation, houses, shelves| {
+            reservation.reserve_again(basket, until, houses, shelves)
         });
     }
-    // Of what is free the lines are known already: they are not written while others wait for the
-    // levels.
-    let known = sale.is_none().then(|| core::free_lines(basket));
+    let houses = warehouses::houses(tx)?;
+    // What is free in the only warehouse is known already: it is not written while others wait for
+    // the levels.
+    let known = free_lines(basket, &houses).filter(|_| sale.is_none());
     if let Some(lines) = &known {
         store::put_lines(tx, order, lines)?;
     }
     let mut locked = store::lock(tx, basket.keys(), &set_of(sale))?;
-    let taken = core::take(order, sale, basket, &mut locked.shelves);
+    let taken = core::take(order, sale, basket, &houses, &mut locked.shelves);
     let taken = taken.map_err(|why| StockError::Order(order, why))?;
     if known.is_none() {
-        store::put_lines(tx, order, &taken)?;
+        store::put_lines(tx, order, &taken.lines)?;
+    }
+    if !taken.why.is_empty() {
+        store::put_why(tx, order, &taken.why)?;
     }
     store::save(tx, now, &by_orders("ordered"), &mut locked)?;
     Ok(())
+}
+
+/// The lines of a basket of which nothing comes out of a claim, if there is one warehouse.
+fn free_lines(basket: &Basket, houses: &Houses) -> Option<BTreeMap<Spot, Line>> {
+    let warehouse = houses.keys().next().filter(|_| houses.len() == 1)?;
+    let line = |(sku, quantity): (&Sku, &u32)| {
+        let spot = Spot { sku: sku.clone(), warehouse: warehouse.clone() };
+        (spot, Line { quantity: *quantity, of_claim: 0, came_back: 0 })
+    };
+    Some(basket.iter().map(line).collect())
 }
 
 /// Does something with the reservation of an order; nothing, if that says that nothing changed.
@@ -152,11 +186,16 @@ fn change(
     now: TimeMs,
     order: OrderId,
     by: &Actor,
-    act: impl FnOnce(&mut Reservation, &mut Shelves) -> Result<bool, Refused>,
+    act: impl FnOnce(&mut Reservation, &Houses, &mut Shelves) -> Result<bool, Refused>,
 ) -> Result<(), StockError> {
     let (mut reservation, mut locked) = lock_order(tx, order)?;
     let before = reservation.clone();
-    let acted = act(&mut reservation, &mut locked.shelves);
+    // Only one that has expired is taken anew.
+    let houses = match reservation.state {
+        State::Expired => warehouses::houses(tx)?,
+        _ => Houses::new(),
+    };
+    let acted = act(&mut reservation, &houses, &mut locked.shelves);
     if acted.map_err(|why| StockError::Order(order, why))? {
         store::put(tx, &before, &reservation)?;
         store::save(tx, now, by, &mut locked)?;
@@ -167,7 +206,8 @@ fn change(
 fn lock_order(tx: &mut Tx<'_>, order: OrderId) -> Result<(Reservation, Locked), StockError> {
     let found = store::reservations(tx, &BTreeSet::from([order]), true)?.pop();
     let reservation = found.ok_or(StockError::NoReservation(order))?;
-    let locked = store::lock(tx, reservation.lines.keys(), &set_of(reservation.sale.as_ref()))?;
+    let skus = reservation.lines.keys().map(|spot| &spot.sku);
+    let locked = store::lock(tx, skus, &set_of(reservation.sale.as_ref()))?;
     Ok((reservation, locked))
 }
 
@@ -182,12 +222,12 @@ pub(crate) fn release(tx: &mut Tx<'_>, now: TimeMs, order: OrderId, reason: &str
     if store::begin(tx, order, State::Released, None, now)? {
         return Ok(());
     }
-    change(tx, now, order, &by_orders(reason), Reservation::release)
+    change(tx, now, order, &by_orders(reason), |reservation, _, shelves| reservation.release(shelves))
 }
 
 /// The units left the house.
 pub(crate) fn ship(tx: &mut Tx<'_>, now: TimeMs, order: OrderId) -> Result<(), StockError> {
-    change(tx, now, order, &by_orders("shipped"), Reservation::ship)
+    change(tx, now, order, &by_orders("shipped"), |reservation, _, shelves| reservation.ship(shelves))
 }
 
 /// Units came back.
@@ -238,7 +278,8 @@ pub(crate) fn expire(
 ) -> Result<Vec<StockError>, SqlError> {
     let reservations = store::reservations(tx, orders, true)?;
     let sales = reservations.iter().filter_map(|reservation| reservation.sale.clone()).collect();
-    let skus = reservations.iter().flat_map(|reservation| reservation.lines.keys());
+    let spots = reservations.iter().flat_map(|reservation| reservation.lines.keys());
+    let skus = spots.map(|spot| &spot.sku);
     let mut locked = store::lock(tx, skus, &sales)?;
     let mut refused = Vec::new();
     for before in &reservations {
@@ -256,17 +297,29 @@ pub(crate) fn expire(
     Ok(refused)
 }
 
-/// Carries out a change. Returns by how many units it changed what is on hand, and the level after
-/// it.
+/// Carries out a change. Returns by how many units it changed what is on hand, and the SKU's levels
+/// after it.
 pub(crate) fn change_level(
     tx: &mut Tx<'_>,
     now: TimeMs,
     by: &Actor,
-    sku: &Sku,
+    at: &Spot,
     change: Change,
-) -> Result<(i64, Stored), StockError> {
+) -> Result<(i64, Vec<Stored>), StockError> {
+    let sku = &at.sku;
     let mut locked = store::lock(tx, [sku], &BTreeSet::new())?;
-    let shelf = locked.shelves.get_mut(sku).ok_or_else(|| StockError::UnknownSku(sku.clone()))?;
+    if !locked.shelves.contains_key(at) {
+        // A SKU that is known comes into a warehouse for the first time.
+        if locked.shelves.is_empty() {
+            return Err(StockError::UnknownSku(sku.clone()));
+        }
+        if warehouses::all(tx)?.iter().all(|known| known.warehouse != at.warehouse) {
+            return Err(StockError::UnknownWarehouse(at.warehouse.clone()));
+        }
+        store::make_known(tx, at)?;
+        locked = store::lock(tx, [sku], &BTreeSet::new())?;
+    }
+    let shelf = locked.shelves.get_mut(at).ok_or_else(|| StockError::UnknownSku(sku.clone()))?;
     let field = match change {
         Change::Receive { .. } => "units",
         Change::Adjust { .. } => "change",
@@ -275,16 +328,16 @@ pub(crate) fn change_level(
     let moved = shelf.change(change);
     let moved = moved.map_err(|why| StockError::Number { field, sku: sku.clone(), why })?;
     store::save(tx, now, by, &mut locked)?;
-    Ok((moved, after(&locked, sku)?))
+    Ok((moved, after(&locked)))
 }
 
 /// Refuses if there are other units on hand than an operator has seen. Their shelf stays locked.
-pub(crate) fn want_on_hand(tx: &mut Tx<'_>, sku: &Sku, seen: Option<u64>) -> Result<(), StockError> {
+pub(crate) fn want_on_hand(tx: &mut Tx<'_>, at: &Spot, seen: Option<u64>) -> Result<(), StockError> {
     let Some(seen) = seen else { return Ok(()) };
-    let locked = store::lock(tx, [sku], &BTreeSet::new())?;
-    match locked.shelves.get(sku).map(|shelf| shelf.level.on_hand) {
+    let locked = store::lock(tx, [&at.sku], &BTreeSet::new())?;
+    match locked.shelves.get(at).map(|shelf| shelf.level.on_hand) {
         Some(on_hand) if on_hand != seen => {
-            Err(StockError::Changed { sku: sku.clone(), what: "on hand", units: on_hand })
+            Err(StockError::Changed { sku: at.sku.clone(), what: "on hand", units: on_hand })
         }
         _ => Ok(()),
     }
@@ -299,8 +352,8 @@ pub(crate) fn want_claimed(
 ) -> Result<(), StockError> {
     let Some(seen) = seen else { return Ok(()) };
     let locked = store::lock(tx, [sku], &set_of(Some(sale)))?;
-    let claim = locked.shelves.get(sku).and_then(|shelf| shelf.claims.get(sale));
-    match claim.map_or(0, |claim| claim.left + claim.taken) {
+    let claim = core::claim_of(&locked.shelves, sku, sale);
+    match claim.left + claim.taken {
         units if units != seen => {
             Err(StockError::Changed { sku: sku.clone(), what: "claimed for the sale", units })
         }
@@ -308,9 +361,14 @@ pub(crate) fn want_claimed(
     }
 }
 
-fn after(locked: &Locked, sku: &Sku) -> Result<Stored, StockError> {
-    let shelf = locked.shelves.get(sku).ok_or_else(|| StockError::UnknownSku(sku.clone()))?;
-    Ok(Stored { sku: sku.clone(), level: shelf.level, sequence: shelf.sequence })
+/// The levels of the only SKU that is locked.
+fn after(locked: &Locked) -> Vec<Stored> {
+    let stored = |(at, shelf): (&Spot, &core::Shelf)| Stored {
+        at: at.clone(),
+        level: shelf.level,
+        sequence: shelf.sequence,
+    };
+    locked.shelves.iter().map(stored).collect()
 }
 
 /// Sets how many units of a SKU a sale has in all.
@@ -321,23 +379,27 @@ pub(crate) fn claim(
     sale: &SaleId,
     sku: &Sku,
     units: u64,
-) -> Result<(core::Claim, Stored), StockError> {
-    // The level first: a claim that is made is seen only by those who have its level.
-    if store::lock(tx, [sku], &BTreeSet::new())?.shelves.is_empty() {
+) -> Result<(core::Claim, Vec<Stored>), StockError> {
+    // The levels first: claims that are made are seen only by those who have its levels. And they
+    // are made before they are looked for, or two new ones would wait for each other.
+    let shelves = store::lock(tx, [sku], &BTreeSet::new())?.shelves;
+    if shelves.is_empty() {
         return Err(StockError::UnknownSku(sku.clone()));
     }
-    store::has_claim(tx, sale, sku)?;
+    let houses = warehouses::houses(tx)?;
+    for at in shelves.keys().filter(|at| houses.contains_key(&at.warehouse)) {
+        store::has_claim(tx, sale, at)?;
+    }
     let mut locked = store::lock(tx, [sku], &set_of(Some(sale)))?;
-    let shelf = locked.shelves.get_mut(sku).ok_or_else(|| StockError::UnknownSku(sku.clone()))?;
-    let taken = shelf.claims.get(sale).map_or(0, |claim| claim.taken);
+    let taken = core::claim_of(&locked.shelves, sku, sale).taken;
     if units < taken {
         return Err(StockError::Taken { sale: sale.clone(), sku: sku.clone(), taken });
     }
-    let claimed = shelf.claim(sale, units);
+    let claimed = core::claim(&mut locked.shelves, &houses, sku, sale, units);
     claimed.map_err(|why| StockError::Number { field: "units", sku: sku.clone(), why })?;
-    let claim = shelf.claims.get(sale).copied().unwrap_or_default();
+    let claim = core::claim_of(&locked.shelves, sku, sale);
     store::save(tx, now, by, &mut locked)?;
-    Ok((claim, after(&locked, sku)?))
+    Ok((claim, after(&locked)))
 }
 
 /// SKUs of a sale whose claims one transaction gives back.
@@ -353,12 +415,49 @@ pub(crate) fn return_claims(
 ) -> Result<Vec<(Sku, u64)>, StockError> {
     let claims = store::claims_of(tx, sale, after, RETURNED_MAX)?;
     let mut locked = store::lock(tx, claims.iter().map(|(sku, _)| sku), &set_of(Some(sale)))?;
-    let mut returned = Vec::with_capacity(claims.len());
-    for (sku, shelf) in &mut locked.shelves {
+    let mut returned: BTreeMap<Sku, u64> = claims.into_iter().map(|(sku, _)| (sku, 0)).collect();
+    for (Spot { sku, .. }, shelf) in &mut locked.shelves {
         let units = shelf.return_claim(sale);
         let units = units.map_err(|why| StockError::Number { field: "claimed", sku: sku.clone(), why })?;
-        returned.push((sku.clone(), units));
+        *returned.entry(sku.clone()).or_default() += units;
     }
     store::save(tx, now, by, &mut locked)?;
-    Ok(returned)
+    Ok(returned.into_iter().collect())
+}
+
+/// Makes a warehouse, or changes it, if it is still of the version that an operator has seen: 0 of
+/// one that is not there yet.
+pub(crate) fn put_warehouse(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    by: &Actor,
+    of: &Warehouse,
+    seen: Option<u64>,
+) -> Result<(Warehouse, bool), StockError> {
+    let id = &of.warehouse;
+    let all = warehouses::all_locked(tx)?;
+    let found = all.iter().find(|known| known.warehouse == *id);
+    let version = found.map_or(0, |of| of.version);
+    if found.is_some_and(|found| *found == Warehouse { version, ..of.clone() }) {
+        return Ok((Warehouse { version, ..of.clone() }, false));
+    }
+    if seen.is_some_and(|seen| seen != version) {
+        return Err(StockError::WarehouseChanged(id.clone(), version));
+    }
+    if found.is_none() && all.len() >= WAREHOUSES_MAX {
+        return Err(StockError::TooManyWarehouses);
+    }
+    let is_new = warehouses::put(tx, of)?;
+    let Warehouse { name, ships, parcel_cost, days, .. } = of;
+    let detail =
+        format!("name: {name}; sends orders: {ships}; cost of a parcel: {parcel_cost}; days: {days}");
+    let step = Step {
+        actor: &by.name,
+        did: "warehouse.put",
+        subject: id.as_str(),
+        reason: &by.reason,
+        detail: &detail,
+    };
+    trail::note(tx, now, step)?;
+    Ok((Warehouse { version: version + 1, ..of.clone() }, is_new))
 }

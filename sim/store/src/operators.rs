@@ -12,9 +12,14 @@ use crate::{
 };
 use contracts::{
     Actor,
-    store::{CameBack, Delivery, OrderState, OrderView, ReturnState, ReturnView, Sku, StoreError},
+    store::{
+        CameBack, Delivery, OrderState, OrderView, ReturnState, ReturnView, Sku, StoreError, WarehouseId,
+    },
 };
-use inventory::core::Change;
+use inventory::{
+    core::{Change, Spot},
+    warehouses::Warehouse,
+};
 use order::core::{Command, returns::Step};
 use std::{
     collections::BTreeMap,
@@ -28,7 +33,7 @@ use std::{
 /// A movement that an operator has booked, by the reason, which is another one each time.
 #[derive(Debug, Clone)]
 pub(crate) struct Booked {
-    pub(crate) sku: Sku,
+    pub(crate) at: Spot,
     pub(crate) change: Change,
     /// By so much it changed what is on hand, if it was answered.
     pub(crate) answered: Option<i64>,
@@ -41,6 +46,20 @@ pub(crate) struct Books {
     number: Mutex<u64>,
     /// Whether the day is over.
     pub(crate) is_over: AtomicBool,
+}
+
+/// Two that orders are sent from, most of the time, and one that they are never sent from.
+const WAREHOUSES: [&str; 3] = [WarehouseId::MAIN, "east", "returns"];
+
+fn warehouse(name: &str, ships: bool) -> Warehouse {
+    Warehouse {
+        warehouse: name.parse().expect("it is a warehouse"),
+        name: name.into(),
+        ships,
+        parcel_cost: name.len() as u64,
+        days: 2,
+        version: 0,
+    }
 }
 
 fn by(reason: &str) -> Actor {
@@ -63,19 +82,19 @@ impl Operators {
     }
 
     /// Books a movement once, however often it has to be sent.
-    pub(crate) async fn book(&self, sku: Sku, change: Change) {
+    pub(crate) async fn book(&self, at: Spot, change: Change) {
         let number = {
             let mut number = lock(&self.books.number);
             *number += 1;
             *number
         };
         let reason = format!("movement {number}");
-        let booked = Booked { sku: sku.clone(), change, answered: None };
+        let booked = Booked { at: at.clone(), change, answered: None };
         lock(&self.books.booked).insert(reason.clone(), booked);
         for _ in 0..30 {
-            let (sku, reason) = (sku.clone(), reason.clone());
+            let (at, reason) = (at.clone(), reason.clone());
             let key = Some(reason.clone());
-            let send = |of: Arc<Process>| async move { of.stock.change(by(&reason), key, sku, change).await };
+            let send = |of: Arc<Process>| async move { of.stock.change(by(&reason), key, at, change).await };
             match self.world().ask(send).await {
                 Some(Ok(moved)) => {
                     if let Some(booked) = lock(&self.books.booked).get_mut(&format!("movement {number}")) {
@@ -95,6 +114,8 @@ impl Operators {
     /// Makes the SKUs known, and puts units on the shelves, some of them for the sale.
     pub(crate) async fn set_up(&self) {
         let world = self.world();
+        self.put(warehouse("east", true)).await;
+        self.put(warehouse("returns", false)).await;
         for sku in all_skus() {
             for _ in 0..100 {
                 let of = sku.clone();
@@ -105,10 +126,33 @@ impl Operators {
                 world.pause(10, 1_000).await;
             }
             let units = 1 + world.below(12);
-            self.book(sku.clone(), Change::Receive { units }).await;
+            // Many a basket needs two parcels.
+            let east = world.below(units + 1);
+            for (at, units) in [(0, units - east), (1, east), (2, world.below(3))] {
+                if units > 0 {
+                    self.book(self.spot(&sku, at), Change::Receive { units }).await;
+                }
+            }
             if sku.as_str().starts_with('P') {
                 self.claim(sku, world.below(units + 1)).await;
             }
+        }
+    }
+
+    fn spot(&self, sku: &Sku, at: usize) -> Spot {
+        Spot { sku: sku.clone(), warehouse: warehouse(WAREHOUSES[at], true).warehouse }
+    }
+
+    async fn put(&self, of: Warehouse) {
+        for _ in 0..100 {
+            let of = of.clone();
+            let put = |process: Arc<Process>| async move {
+                process.stock.put_warehouse(by("as planned"), of, None).await
+            };
+            if matches!(self.world().ask(put).await, Some(Ok(_))) {
+                return;
+            }
+            self.world().pause(10, 1_000).await;
         }
     }
 
@@ -123,7 +167,7 @@ impl Operators {
     /// So many units of each SKU that no order waits for stock any more.
     pub(crate) async fn fill_up(&self) {
         for sku in all_skus() {
-            self.book(sku, Change::Receive { units: 500 }).await;
+            self.book(sku.into(), Change::Receive { units: 500 }).await;
         }
     }
 
@@ -146,11 +190,17 @@ impl Operators {
     async fn stock_work(&self) {
         let (world, skus) = (self.world(), all_skus());
         let sku = world.pick(&skus);
-        match world.below(6) {
-            0 | 1 => self.book(sku, Change::Receive { units: 1 + world.below(9) }).await,
-            2 => self.book(sku, Change::Adjust { change: 1 + world.below(3) as i64 }).await,
-            3 => self.book(sku, Change::Adjust { change: -1 - world.below(3) as i64 }).await,
-            4 => self.book(sku, Change::Count { counted: world.below(20) }).await,
+        let at = self.spot(&sku, world.below(WAREHOUSES.len() as u64) as usize);
+        match world.below(7) {
+            0 | 1 => self.book(at, Change::Receive { units: 1 + world.below(9) }).await,
+            2 => self.book(at, Change::Adjust { change: 1 + world.below(3) as i64 }).await,
+            3 => self.book(at, Change::Adjust { change: -1 - world.below(3) as i64 }).await,
+            4 => self.book(at, Change::Count { counted: world.below(20) }).await,
+            5 => {
+                let ships = world.percent(60);
+                self.put(warehouse("east", ships)).await;
+                world.reach(if ships { "a warehouse sends orders" } else { "a warehouse sends no orders" });
+            }
             _ if world.percent(70) => self.claim(sku, world.below(15)).await,
             _ => {
                 let give = |of: Arc<Process>| async move { of.stock.return_claim(by("over"), sale()).await };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// What must have happened, under the names that the code gives it.
-const WANTED: [&str; 52] = [
+const WANTED: [&str; 55] = [
     "a caller goes away",
     "a clock that is ahead",
     "a clock that is behind",
@@ -39,6 +39,8 @@ const WANTED: [&str; 52] = [
     "a return is asked for",
     "a return is withdrawn",
     "a sale gives its claims back",
+    "a warehouse sends no orders",
+    "a warehouse sends orders",
     "a webhook is given up",
     "a webhook is never sent",
     "a webhook is sent twice",
@@ -49,6 +51,7 @@ const WANTED: [&str; 52] = [
     "an order cannot be given up any more",
     "an order is given up",
     "an order is paid twice",
+    "an order is sent from two warehouses",
     "crash",
     "events are replayed",
     "one form twice at once",

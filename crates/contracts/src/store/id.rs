@@ -218,6 +218,69 @@ impl JsonSchema for Sku {
     }
 }
 
+/// A warehouse: 1 to 40 lowercase letters, digits and `-`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WarehouseId(Box<str>);
+
+impl WarehouseId {
+    pub const CHARACTERS_MAX: usize = 40;
+    /// The one that every stock has.
+    pub const MAIN: &str = "main";
+
+    pub fn main() -> Self {
+        Self(Self::MAIN.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for WarehouseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for WarehouseId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        match (1..=Self::CHARACTERS_MAX).contains(&text.len()) && text.chars().all(is_allowed) {
+            true => Ok(Self(text.into())),
+            false => {
+                Err(IdError::Form { what: "warehouse", want: "1 to 40 lowercase letters, digits and -" })
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for WarehouseId {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<WarehouseId> for String {
+    fn from(warehouse: WarehouseId) -> String {
+        warehouse.0.into()
+    }
+}
+
+impl JsonSchema for WarehouseId {
+    fn schema_name() -> Cow<'static, str> {
+        "WarehouseId".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,40}$" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +321,7 @@ mod tests {
         assert!("000000000000000000000000é".parse::<OrderId>().is_err());
         assert!("a b".parse::<Sku>().is_err() && "".parse::<Sku>().is_err());
         assert_eq!("P1-black.256".parse::<Sku>().unwrap().as_str(), "P1-black.256");
+        assert!(["", "Main", "a b", "a_b"].iter().all(|text| text.parse::<WarehouseId>().is_err()));
+        assert_eq!("main".parse::<WarehouseId>(), Ok(WarehouseId::main()));
     }
 }

@@ -3,7 +3,7 @@
 use catalog::api as of_products;
 use contracts::{
     SaleId,
-    store::{AccountId, OrderId, ProductSlug, Sku},
+    store::{AccountId, OrderId, ProductSlug, Sku, WarehouseId},
 };
 use inventory::api as of_stock;
 use order::api as of_orders;
@@ -43,6 +43,7 @@ static ABOUT: About = About {
             schema: schema_of::<u32>,
         },
         PathParameter { name: "sku", means: "The SKU.", schema: schema_of::<Sku> },
+        PathParameter { name: "warehouse", means: "The warehouse.", schema: schema_of::<WarehouseId> },
         PathParameter { name: "sale", means: "The sale.", schema: schema_of::<SaleId> },
         PathParameter { name: "day", means: "The day, in UTC.", schema: schema_of::<Day> },
         PathParameter {

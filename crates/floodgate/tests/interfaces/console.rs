@@ -185,6 +185,53 @@ fn stock_is_received_counted_and_claimed_by_forms() {
 }
 
 #[test]
+fn warehouses_are_made_and_changed_by_forms_and_stock_is_received_in_each() {
+    let server = open();
+    let op = Operator::new(&server, "op", "operator");
+    let place = "/console/warehouses";
+    let put = |fields: &[(&str, &str)]| op.send(place, "/console/warehouses/put", fields);
+    let east =
+        [("warehouse", "east"), ("name", "East"), ("ships", "yes"), ("parcel_cost", "9"), ("days", "2")];
+    let with = |seen: &'static str| [&east[..], &[("seen", seen), ("reason", "it opens")]].concat();
+    assert_eq!(put(&with("0")).status, 303);
+    assert_eq!(put(&with("0")).status, 303, "the form was sent twice");
+    let other =
+        [&east[..3], &[("parcel_cost", "7"), ("days", "2"), ("seen", "0"), ("reason", "cheaper")]].concat();
+    let late = put(&other);
+    assert!(late.status == 422 && late.body.contains("its version is 1 by now"), "{late:?}");
+    for wrong in [("days", "x"), ("warehouse", "E"), ("name", "")] {
+        let fields: Vec<_> =
+            with("1").into_iter().filter(|(name, _)| *name != wrong.0).chain([wrong]).collect();
+        let said = put(&fields);
+        assert!(said.status == 422 && said.body.contains(wrong.0), "{wrong:?}: {said:?}");
+    }
+    let page = op.page(place);
+    for want in ["East", "Latest changes", "it opens", "cost of a parcel: 9"] {
+        assert!(page.contains(want), "{want}: {page}");
+    }
+    let sku = "/console/stock/HELM-MOUNT/east";
+    let fields = [
+        ("sku", "HELM-MOUNT"),
+        ("warehouse", "east"),
+        ("what", "receive"),
+        ("units", "5"),
+        ("reason", "moved"),
+    ];
+    let received = op.send(sku, "/console/stock/operate", &fields);
+    assert_eq!(
+        (received.status, received.header("location")),
+        (303, "/console/stock/HELM-MOUNT/east?lang=en")
+    );
+    let page = op.page(sku);
+    assert!(
+        page.contains("In each warehouse") && page.contains("moved") && page.contains("aria-current"),
+        "{page}"
+    );
+    assert!(page.contains("/console/stock/HELM-MOUNT/east?lang=zh"), "the same warehouse in Chinese");
+    assert!(!op.page("/console/stock/HELM-MOUNT").contains("moved"), "it is not in the ledger of main");
+}
+
+#[test]
 fn an_account_is_found_locked_and_unlocked_and_each_role_does_its_part() {
     let server = open();
     let (op, support) = (Operator::new(&server, "op", "operator"), Operator::new(&server, "help", "support"));

@@ -122,6 +122,97 @@ fn operators_receive_count_and_claim_and_the_ledger_says_it() {
 }
 
 #[test]
+fn units_lie_in_warehouses_and_what_lies_where_no_orders_are_sent_from_is_not_free() {
+    let shop = Shop::open(&[]);
+    shop.ask("PUT", "/stock/LAMP-1", "");
+    let put = |name: &str, body: &Value| shop.ask("PUT", &format!("/warehouses/{name}"), &body.to_string());
+    let east =
+        json!({ "name": "East 东仓", "ships": true, "parcel_cost": 900, "days": 2, "reason": "it opens" });
+    let made = put("east", &east).json();
+    assert_eq!((&made["is_new"], &made["version"]), (&json!(true), &json!(1)), "{made}");
+    let again = put("east", &east).json();
+    assert_eq!((&again["is_new"], &again["version"]), (&json!(false), &json!(1)), "{again}");
+    let returns = json!({ "name": "Returns", "ships": false, "parcel_cost": 0, "days": 0, "version": 0, "reason": "x" });
+    assert_eq!(put("returns", &returns).status, 200);
+    let late = put(
+        "returns",
+        &json!({ "name": "R", "ships": true, "parcel_cost": 0, "days": 0, "version": 0, "reason": "x" }),
+    );
+    assert!(late.status == 409 && late.body.contains("its version is 1 by now"), "{late:?}");
+    let all = shop.ask("GET", "/warehouses", "").json();
+    let names: Vec<&str> =
+        all["warehouses"].as_array().unwrap().iter().map(|of| text(&of["warehouse"])).collect();
+    assert_eq!(names, ["east", "main", "returns"]);
+    for (warehouse, units) in [("east", 5), ("returns", 7)] {
+        shop.post(
+            "/stock/LAMP-1/receive",
+            &json!({ "warehouse": warehouse, "units": units, "reason": "moved" }),
+        );
+    }
+    let level = shop.ask("GET", "/stock/LAMP-1", "").json();
+    assert_eq!((&level["on_hand"], &level["free"]), (&json!(12), &json!(5)), "{level}");
+    assert_eq!(level["warehouses"].as_array().unwrap().len(), 3);
+    let page = shop.ask("GET", "/stock/LAMP-1/ledger?warehouse=returns", "").json();
+    assert_eq!(
+        (&page["entries"][0]["units"], text(&page["entries"][0]["warehouse"])),
+        (&json!(7), "returns")
+    );
+    for (method, path, body, status, why) in [
+        ("PUT", "/warehouses/East", east.clone(), 404, "warehouse: want 1 to 40 lowercase letters"),
+        (
+            "PUT",
+            "/warehouses/west",
+            json!({ "name": "", "ships": true, "parcel_cost": 1, "days": 1, "reason": "x" }),
+            422,
+            "name",
+        ),
+        (
+            "PUT",
+            "/warehouses/west",
+            json!({ "name": "W", "ships": true, "parcel_cost": -1, "days": 1, "reason": "x" }),
+            422,
+            "parcel_cost",
+        ),
+        (
+            "PUT",
+            "/warehouses/west",
+            json!({ "name": "W", "ships": true, "parcel_cost": 1, "days": 400, "reason": "x" }),
+            422,
+            "days",
+        ),
+        (
+            "PUT",
+            "/warehouses/west",
+            json!({ "name": "W", "ships": true, "parcel_cost": 1, "days": 1 }),
+            422,
+            "reason",
+        ),
+        (
+            "POST",
+            "/stock/LAMP-1/receive",
+            json!({ "warehouse": "west", "units": 1, "reason": "x" }),
+            404,
+            "warehouse west: there is none",
+        ),
+        (
+            "POST",
+            "/stock/LAMP-1/receive",
+            json!({ "warehouse": "W w", "units": 1, "reason": "x" }),
+            422,
+            "warehouse",
+        ),
+        ("GET", "/stock/LAMP-1/ledger?warehouse=west", json!(null), 404, "warehouse west: there is none"),
+    ] {
+        let reply = shop.ask(method, path, &if body.is_null() { String::new() } else { body.to_string() });
+        assert!(
+            reply.status == status && reply.body.contains(why),
+            "{method} {path} {body}: want {why:?}: {reply:?}"
+        );
+    }
+    assert_eq!(shop.ask("GET", "/stock-audit", "").json()["differences"], json!([]));
+}
+
+#[test]
 fn what_is_wrong_is_named_and_changes_nothing() {
     let shop = Shop::open(&[]);
     shop.ask("PUT", "/stock/LAMP-1", "");

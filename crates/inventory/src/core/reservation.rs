@@ -2,80 +2,19 @@
 //! nothing.
 
 use super::{
+    allocation::{self, Houses, Plan, Units},
+    basket::Basket,
     level::{Kind, Movement, Unfit},
-    shelf::{Claim, Move, Shelf, Shelves},
+    shelf::{Claim, Move, Shelf, Shelves, Spot},
 };
 use contracts::{
     SaleId,
-    store::{CameBack, Lacking, OrderId, Sku, StockLine},
+    store::{CameBack, Lacking, OrderId, Sku},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 use units::TimeMs;
-
-/// Lines of a basket, at the most.
-pub const LINES_MAX: usize = 1000;
-/// Units of one SKU in a basket, at the most.
-pub const QUANTITY_MAX: u32 = 1_000_000;
-
-/// How many units of each SKU are wanted.
-pub type Basket = BTreeMap<Sku, u32>;
-
-/// Why lines are no basket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BasketError {
-    Empty,
-    TooLong {
-        count: usize,
-    },
-    /// The line with this number, from 0.
-    Nothing {
-        line: usize,
-    },
-    TooMany {
-        line: usize,
-    },
-}
-
-impl fmt::Display for BasketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("lines: want at least one"),
-            Self::TooLong { count } => {
-                write!(f, "lines: want {LINES_MAX} at the most, and there are {count}")
-            }
-            Self::Nothing { line } => write!(f, "lines[{line}].quantity: want at least 1"),
-            Self::TooMany { line } => {
-                write!(f, "lines[{line}].quantity: want {QUANTITY_MAX} units of one sku at the most")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BasketError {}
-
-/// Adds up the lines of each SKU.
-pub fn basket(lines: &[StockLine]) -> Result<Basket, BasketError> {
-    if lines.is_empty() {
-        return Err(BasketError::Empty);
-    }
-    if lines.len() > LINES_MAX {
-        return Err(BasketError::TooLong { count: lines.len() });
-    }
-    let mut basket = Basket::new();
-    for (line, StockLine { sku, quantity }) in lines.iter().enumerate() {
-        if *quantity == 0 {
-            return Err(BasketError::Nothing { line });
-        }
-        let sum = basket.entry(sku.clone()).or_default();
-        *sum = sum.saturating_add(*quantity);
-        if *sum > QUANTITY_MAX {
-            return Err(BasketError::TooMany { line });
-        }
-    }
-    Ok(basket)
-}
 
 /// How a reservation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -117,7 +56,7 @@ impl State {
     }
 }
 
-/// What a reservation has of one SKU.
+/// What a reservation has of one SKU in one warehouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
     pub quantity: u32,
@@ -135,7 +74,9 @@ pub struct Reservation {
     /// The sale from whose claim units are taken first.
     pub sale: Option<SaleId>,
     pub until: TimeMs,
-    pub lines: BTreeMap<Sku, Line>,
+    pub lines: BTreeMap<Spot, Line>,
+    /// Why its units are taken from these warehouses.
+    pub why: String,
     /// Counts changes.
     pub version: u64,
 }
@@ -151,43 +92,62 @@ pub enum Refused {
     OtherLines,
     /// More than was shipped would have come back, of this SKU.
     NotShipped(Sku),
-    /// The level of this SKU does not allow it: of units that are given back, a defect.
-    Unfit(Sku, Unfit),
+    /// The level here does not allow it: of units that are given back, a defect.
+    Unfit(Spot, Unfit),
 }
 
-/// The lines of a basket of which nothing comes out of a claim.
-pub fn free_lines(basket: &Basket) -> BTreeMap<Sku, Line> {
-    let line = |quantity| Line { quantity, of_claim: 0, came_back: 0 };
-    basket.iter().map(|(sku, quantity)| (sku.clone(), line(*quantity))).collect()
+/// From where a basket is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    pub lines: BTreeMap<Spot, Line>,
+    pub why: String,
 }
 
-/// Takes a basket from the shelves: of each SKU first what is left of the sale's claim. All of it,
-/// or nothing.
+/// Takes a basket from the shelves, all of it or nothing. Of a SKU of which the sale has as much as
+/// is wanted, only its own units are taken: what is free is for others.
 pub fn take(
     order: OrderId,
     sale: Option<&SaleId>,
     basket: &Basket,
+    houses: &Houses,
     shelves: &mut Shelves,
-) -> Result<BTreeMap<Sku, Line>, Refused> {
+) -> Result<Taken, Refused> {
     let left_of = |shelf: &Shelf| {
         let claim = sale.and_then(|sale| shelf.claims.get(sale));
         claim.filter(|claim| claim.is_open).map_or(0, |claim| claim.left)
     };
-    let (mut lines, mut lacking) = (BTreeMap::new(), Vec::new());
-    for (sku, wanted) in basket {
-        let (left, free) = shelves.get(sku).map_or((0, 0), |shelf| (left_of(shelf), shelf.level.free()));
-        if u64::from(*wanted) > left + free {
-            lacking.push(Lacking { sku: sku.clone(), wanted: *wanted, free: left + free });
-        }
-        // It is not more than what is wanted.
-        let of_claim = left.min(u64::from(*wanted)) as u32;
-        lines.insert(sku.clone(), Line { quantity: *wanted, of_claim, came_back: 0 });
+    let (mut claimed, mut there) = (BTreeMap::<&Sku, u64>::new(), Units::new());
+    let sent_from = || shelves.iter().filter(|(spot, _)| houses.contains_key(&spot.warehouse));
+    for (spot, shelf) in sent_from() {
+        *claimed.entry(&spot.sku).or_default() += left_of(shelf);
     }
-    if !lacking.is_empty() {
-        return Err(Refused::Short(lacking));
+    for (Spot { sku, warehouse }, shelf) in sent_from() {
+        let Some(wanted) = basket.get(sku) else { continue };
+        let suffices = claimed.get(sku).is_some_and(|left| *left >= u64::from(*wanted));
+        let units = left_of(shelf) + if suffices { 0 } else { shelf.level.free() };
+        there.entry(sku.clone()).or_default().insert(warehouse.clone(), units);
+    }
+    let Some(Plan { lines: planned, why }) = allocation::plan(basket, houses, &there) else {
+        let there = |sku: &Sku| there.get(sku).map_or(0, |of| of.values().sum());
+        let lacking = basket.iter().map(|(sku, wanted)| (sku, *wanted, there(sku)));
+        let lacking = lacking.filter(|(_, wanted, free)| u64::from(*wanted) > *free);
+        return Err(Refused::Short(
+            lacking.map(|(sku, wanted, free)| Lacking { sku: sku.clone(), wanted, free }).collect(),
+        ));
+    };
+    let mut lines = BTreeMap::new();
+    for (sku, of_sku) in planned {
+        for (warehouse, quantity) in of_sku {
+            let spot = Spot { sku: sku.clone(), warehouse };
+            // It is not more than what is wanted.
+            let of_claim = shelves.get(&spot).map_or(0, left_of).min(u64::from(quantity)) as u32;
+            lines.insert(spot, Line { quantity, of_claim, came_back: 0 });
+        }
     }
     apply(order, sale, Kind::Reserve, &lines, shelves)?;
-    Ok(lines)
+    // Of one warehouse there is nothing to say.
+    let why = if houses.len() > 1 { why.to_string() } else { String::new() };
+    Ok(Taken { lines, why })
 }
 
 /// Makes the same movement of all lines, or of none.
@@ -195,19 +155,19 @@ fn apply(
     order: OrderId,
     sale: Option<&SaleId>,
     kind: Kind,
-    lines: &BTreeMap<Sku, Line>,
+    lines: &BTreeMap<Spot, Line>,
     shelves: &mut Shelves,
 ) -> Result<(), Refused> {
     let mut after = Vec::with_capacity(lines.len());
-    for (sku, line) in lines {
-        let unfit = |why| Refused::Unfit(sku.clone(), why);
-        let mut shelf = shelves.get(sku).cloned().ok_or_else(|| unfit(Unfit::NotSetAside))?;
+    for (spot, line) in lines {
+        let unfit = |why| Refused::Unfit(spot.clone(), why);
+        let mut shelf = shelves.get(spot).cloned().ok_or_else(|| unfit(Unfit::NotSetAside))?;
         let claim = sale.and_then(|sale| shelf.claims.get_mut(sale));
         let of_claim = of_claim(kind, line, claim).map_err(unfit)?;
         let movement = Movement { kind, units: line.quantity.into(), of_claim };
         let moved = Move { movement, order: Some(order), sale: sale.filter(|_| line.of_claim > 0).cloned() };
         shelf.push(moved).map_err(unfit)?;
-        after.push((sku.clone(), shelf));
+        after.push((spot.clone(), shelf));
     }
     shelves.extend(after);
     Ok(())
@@ -235,7 +195,17 @@ fn of_claim(kind: Kind, line: &Line, claim: Option<&mut Claim>) -> Result<u64, U
 impl Reservation {
     /// How many units of each SKU it is for.
     pub fn basket(&self) -> Basket {
-        self.lines.iter().map(|(sku, line)| (sku.clone(), line.quantity)).collect()
+        let mut basket = Basket::new();
+        for (spot, line) in &self.lines {
+            *basket.entry(spot.sku.clone()).or_default() += line.quantity;
+        }
+        basket
+    }
+
+    fn take(&mut self, houses: &Houses, shelves: &mut Shelves) -> Result<(), Refused> {
+        let taken = take(self.order, self.sale.as_ref(), &self.basket(), houses, shelves)?;
+        (self.lines, self.why) = (taken.lines, taken.why);
+        Ok(())
     }
 
     /// The same is asked for again. Returns whether anything changed.
@@ -243,6 +213,7 @@ impl Reservation {
         &mut self,
         basket: &Basket,
         until: TimeMs,
+        houses: &Houses,
         shelves: &mut Shelves,
     ) -> Result<bool, Refused> {
         match self.state {
@@ -250,7 +221,7 @@ impl Reservation {
             _ if self.basket() != *basket => Err(Refused::OtherLines),
             State::Held | State::Confirmed | State::Shipped => Ok(false),
             State::Expired => {
-                self.lines = take(self.order, self.sale.as_ref(), basket, shelves)?;
+                self.take(houses, shelves)?;
                 self.until = until;
                 self.enter(State::Held);
                 Ok(true)
@@ -259,14 +230,12 @@ impl Reservation {
     }
 
     /// The order is paid. One that has expired is made again, if that can be.
-    pub fn confirm(&mut self, shelves: &mut Shelves) -> Result<bool, Refused> {
+    pub fn confirm(&mut self, houses: &Houses, shelves: &mut Shelves) -> Result<bool, Refused> {
         match self.state {
             State::Confirmed | State::Shipped => return Ok(false),
             State::Released => return Err(Refused::State(self.state)),
             State::Held => {}
-            State::Expired => {
-                self.lines = take(self.order, self.sale.as_ref(), &self.basket(), shelves)?;
-            }
+            State::Expired => self.take(houses, shelves)?,
         }
         self.move_all(Kind::Confirm, shelves)?;
         self.enter(State::Confirmed);
@@ -316,21 +285,27 @@ impl Reservation {
             return Err(Refused::State(self.state));
         }
         let (mut lines, mut after) = (self.lines.clone(), Vec::with_capacity(basket.len()));
-        for (sku, quantity) in basket {
-            let line = lines.get_mut(sku).ok_or_else(|| Refused::NotShipped(sku.clone()))?;
-            let came_back = line.came_back.saturating_add(*quantity);
-            if came_back > line.quantity {
-                return Err(Refused::NotShipped(sku.clone()));
+        // Units come back to a warehouse that they were sent from. Of a SKU that was sent from
+        // several, nobody says which parcel it was: the first of them has them.
+        let mut missing = basket.clone();
+        for (spot, line) in &mut lines {
+            let Some(missing) = missing.get_mut(&spot.sku) else { continue };
+            let units = line.quantity.saturating_sub(line.came_back).min(*missing);
+            if units == 0 {
+                continue;
             }
-            line.came_back = came_back;
-            let unfit = |why| Refused::Unfit(sku.clone(), why);
-            let mut shelf = shelves.get(sku).cloned().ok_or_else(|| unfit(Unfit::NotSetAside))?;
+            (*missing, line.came_back) = (*missing - units, line.came_back + units);
+            let unfit = |why| Refused::Unfit(spot.clone(), why);
+            let mut shelf = shelves.get(spot).cloned().ok_or_else(|| unfit(Unfit::NotSetAside))?;
             let scrapped = (what == CameBack::Scrap).then_some(Kind::Scrap);
             for kind in [Some(Kind::TakeBack), scrapped].into_iter().flatten() {
-                let movement = Movement { kind, units: (*quantity).into(), of_claim: 0 };
+                let movement = Movement { kind, units: units.into(), of_claim: 0 };
                 shelf.push(Move { movement, order: Some(self.order), sale: None }).map_err(unfit)?;
             }
-            after.push((sku.clone(), shelf));
+            after.push((spot.clone(), shelf));
+        }
+        if let Some((sku, _)) = missing.into_iter().find(|(_, units)| *units > 0) {
+            return Err(Refused::NotShipped(sku));
         }
         shelves.extend(after);
         self.lines = lines;

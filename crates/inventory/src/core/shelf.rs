@@ -1,14 +1,38 @@
-//! What a transaction holds of the stock while it decides: of each SKU the level, the claims of the
-//! sales in question, and the movements that were decided.
+//! What a transaction holds of the stock while it decides: of each SKU in each warehouse the level,
+//! the claims of the sales in question, and the movements that were decided.
 
-use super::level::{Kind, Level, Movement, Unfit};
+use super::{
+    allocation::Houses,
+    level::{Kind, Level, Movement, Unfit},
+};
 use contracts::{
     SaleId,
-    store::{OrderId, Sku},
+    store::{OrderId, Sku, WarehouseId},
 };
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
-/// What a sale has of one SKU. The units that were set aside for it are the sum of both.
+/// Where units lie.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    pub sku: Sku,
+    pub warehouse: WarehouseId,
+}
+
+impl From<Sku> for Spot {
+    /// In the main warehouse.
+    fn from(sku: Sku) -> Self {
+        Self { sku, warehouse: WarehouseId::main() }
+    }
+}
+
+impl fmt::Display for Spot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in warehouse {}", self.sku, self.warehouse)
+    }
+}
+
+/// What a sale has of one SKU in one warehouse. The units that were set aside for it are the sum of
+/// both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Claim {
     /// What no order has reserved yet.
@@ -27,7 +51,7 @@ pub struct Move {
     pub sale: Option<SaleId>,
 }
 
-/// The stock of one SKU.
+/// The stock of one SKU in one warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shelf {
     pub level: Level,
@@ -38,7 +62,7 @@ pub struct Shelf {
     pub moves: Vec<Move>,
 }
 
-/// What is done with the units of one SKU by hand.
+/// What is done by hand with the units of one SKU in one warehouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// So many came in.
@@ -49,8 +73,60 @@ pub enum Change {
     Count { counted: u64 },
 }
 
-/// The stock of some SKUs.
-pub type Shelves = BTreeMap<Sku, Shelf>;
+/// The stock of some SKUs, in all their warehouses.
+pub type Shelves = BTreeMap<Spot, Shelf>;
+
+/// What a sale has of one SKU in all its warehouses.
+pub fn claim_of(shelves: &Shelves, sku: &Sku, sale: &SaleId) -> Claim {
+    let claims = shelves.iter().filter(|(spot, _)| spot.sku == *sku);
+    let claims = claims.filter_map(|(_, shelf)| shelf.claims.get(sale));
+    claims.fold(Claim::default(), |all, of| Claim {
+        left: all.left + of.left,
+        taken: all.taken + of.taken,
+        is_open: all.is_open || of.is_open,
+    })
+}
+
+/// The sale is to have so many units of a SKU in all. Those that its orders have stay theirs. More
+/// are taken from warehouses that orders are sent from, first from where most is free; fewer leave
+/// what is left there. What is left where no orders are sent from any more is of no use to it, and
+/// goes back.
+pub fn claim(
+    shelves: &mut Shelves,
+    houses: &Houses,
+    sku: &Sku,
+    sale: &SaleId,
+    units: u64,
+) -> Result<(), Unfit> {
+    let taken = claim_of(shelves, sku, sale).taken;
+    let left = units.checked_sub(taken).ok_or(Unfit::NotSetAside)?;
+    let has = |shelf: &Shelf| shelf.claims.get(sale).map_or(0, |claim| claim.left);
+    let of_sku = shelves.iter().filter(|(spot, _)| spot.sku == *sku);
+    let of_sku = of_sku.map(|(spot, shelf)| (spot.clone(), shelf.clone()));
+    let (mut sent_from, others): (Vec<_>, Vec<_>) =
+        of_sku.partition(|(spot, _)| houses.contains_key(&spot.warehouse));
+    sent_from.sort_by_key(|(_, shelf)| Reverse(shelf.level.free()));
+    let before: u64 = sent_from.iter().map(|(_, shelf)| has(shelf)).sum();
+    let free: u64 = sent_from.iter().map(|(_, shelf)| shelf.level.free()).sum();
+    let (mut more, mut fewer) = (left.saturating_sub(before), before.saturating_sub(left));
+    if more > free {
+        return Err(Unfit::TooFew { free });
+    }
+    let mut after = Vec::with_capacity(sent_from.len() + others.len());
+    for (spot, mut shelf) in sent_from {
+        let (gets, gives) = (shelf.level.free().min(more), has(&shelf).min(fewer));
+        (more, fewer) = (more - gets, fewer - gives);
+        let left = has(&shelf) + gets - gives;
+        shelf.set_claim(sale, left, true)?;
+        after.push((spot, shelf));
+    }
+    for (spot, mut shelf) in others.into_iter().filter(|(_, shelf)| shelf.claims.contains_key(sale)) {
+        shelf.set_claim(sale, 0, true)?;
+        after.push((spot, shelf));
+    }
+    shelves.extend(after);
+    Ok(())
+}
 
 impl Shelf {
     pub(super) fn push(&mut self, moved: Move) -> Result<(), Unfit> {
@@ -75,10 +151,9 @@ impl Shelf {
         Ok(units)
     }
 
-    /// The sale is to have so many units in all. Those that its orders have stay theirs.
-    pub fn claim(&mut self, sale: &SaleId, units: u64) -> Result<(), Unfit> {
+    /// So much is left of what the sale has here.
+    fn set_claim(&mut self, sale: &SaleId, left: u64, is_open: bool) -> Result<(), Unfit> {
         let mut claim = self.claims.get(sale).copied().unwrap_or_default();
-        let left = units.checked_sub(claim.taken).ok_or(Unfit::NotSetAside)?;
         let (kind, moved) = match left >= claim.left {
             true => (Kind::Claim, left - claim.left),
             false => (Kind::ReturnClaim, claim.left - left),
@@ -86,20 +161,15 @@ impl Shelf {
         if moved > 0 {
             self.push_of_sale(kind, moved, sale)?;
         }
-        (claim.left, claim.is_open) = (left, true);
+        (claim.left, claim.is_open) = (left, is_open);
         self.claims.insert(sale.clone(), claim);
         Ok(())
     }
 
-    /// The sale gives back what is left of its claim. Returns how many that are.
+    /// The sale gives back what is left of its claim here. Returns how many that are.
     pub fn return_claim(&mut self, sale: &SaleId) -> Result<u64, Unfit> {
-        let Some(mut claim) = self.claims.get(sale).copied() else { return Ok(0) };
-        let left = claim.left;
-        if left > 0 {
-            self.push_of_sale(Kind::ReturnClaim, left, sale)?;
-        }
-        (claim.left, claim.is_open) = (0, false);
-        self.claims.insert(sale.clone(), claim);
+        let Some(left) = self.claims.get(sale).map(|claim| claim.left) else { return Ok(0) };
+        self.set_claim(sale, 0, false)?;
         Ok(left)
     }
 

@@ -4,13 +4,22 @@
 use super::*;
 use contracts::{
     SaleId,
-    store::{CameBack, Lacking, OrderId, Sku, StockLine},
+    store::{CameBack, Lacking, OrderId, Sku, StockLine, WarehouseId},
 };
 use std::collections::{BTreeMap, BTreeSet};
 use units::{Prng, TimeMs};
 
 fn sku(text: &str) -> Sku {
     text.parse().unwrap()
+}
+
+fn spot(text: &str) -> Spot {
+    sku(text).into()
+}
+
+/// The main warehouse alone.
+fn one() -> Houses {
+    Houses::from([(WarehouseId::main(), House { parcel_cost: 8, days: 2 })])
 }
 
 fn sale(text: &str) -> SaleId {
@@ -35,27 +44,31 @@ fn stocked(skus: &[(&str, u64)]) -> Shelves {
         shelf.change(Change::Receive { units }).unwrap();
         shelf
     };
-    skus.iter().map(|(name, units)| (sku(name), shelf(*units))).collect()
+    skus.iter().map(|(name, units)| (spot(name), shelf(*units))).collect()
 }
 
 fn figures(shelves: &Shelves, name: &str) -> [u64; 4] {
-    let level = shelves[&sku(name)].level;
+    let level = shelves[&spot(name)].level;
     [level.on_hand, level.reserved, level.claimed, level.free()]
 }
 
 fn held(number: u8, of_sale: Option<&str>, lines: &[(&str, u32)], shelves: &mut Shelves) -> Reservation {
     let of_sale = of_sale.map(sale);
-    let lines = take(order(number), of_sale.as_ref(), &of(lines), shelves).unwrap();
-    let (state, until) = (State::Held, TimeMs(100));
-    Reservation { order: order(number), state, sale: of_sale, until, lines, version: 1 }
+    let taken = take(order(number), of_sale.as_ref(), &of(lines), &one(), shelves).unwrap();
+    new(order(number), of_sale, TimeMs(100), taken)
+}
+
+fn new(order: OrderId, sale: Option<SaleId>, until: TimeMs, taken: Taken) -> Reservation {
+    let Taken { lines, why } = taken;
+    Reservation { order, state: State::Held, sale, until, lines, why, version: 1 }
 }
 
 /// Every level is what its movements add up to, from nothing.
 fn assert_folds(shelves: &Shelves) {
-    for (sku, shelf) in shelves {
+    for (spot, shelf) in shelves {
         let fold = |level: Level, moved: &Move| level.after(moved.movement).unwrap();
-        assert_eq!(shelf.moves.iter().fold(Level::default(), fold), shelf.level, "{sku}");
-        assert!(shelf.level.is_sound(), "{sku}: {:?}", shelf.level);
+        assert_eq!(shelf.moves.iter().fold(Level::default(), fold), shelf.level, "{spot}");
+        assert!(shelf.level.is_sound(), "{spot}: {:?}", shelf.level);
     }
 }
 
@@ -120,10 +133,11 @@ fn a_basket_is_taken_whole_or_not_at_all_and_all_that_is_lacking_is_named() {
     let wanted = of(&[("A", 2), ("B", 2), ("C", 1), ("UNKNOWN", 1)]);
     let lacking = |name: &str, wanted, free| Lacking { sku: sku(name), wanted, free };
     let short = vec![lacking("B", 2, 1), lacking("C", 1, 0), lacking("UNKNOWN", 1, 0)];
-    assert_eq!(take(order(1), None, &wanted, &mut shelves), Err(Refused::Short(short)));
+    assert_eq!(take(order(1), None, &wanted, &one(), &mut shelves), Err(Refused::Short(short)));
     assert_eq!(shelves, before, "nothing was moved");
     let whole = held(1, None, &[("A", 5), ("B", 1)], &mut shelves);
-    assert_eq!(whole.lines, free_lines(&of(&[("A", 5), ("B", 1)])));
+    let free = |quantity| Line { quantity, of_claim: 0, came_back: 0 };
+    assert_eq!(whole.lines, BTreeMap::from([(spot("A"), free(5)), (spot("B"), free(1))]));
     assert_eq!((figures(&shelves, "A"), figures(&shelves, "B")), ([5, 5, 0, 0], [1, 1, 0, 0]));
     assert_folds(&shelves);
 }
@@ -132,11 +146,11 @@ fn a_basket_is_taken_whole_or_not_at_all_and_all_that_is_lacking_is_named() {
 fn each_command_leads_where_the_table_says_and_its_repeat_changes_nothing() {
     type Act = fn(&mut Reservation, &mut Shelves) -> Result<bool, Refused>;
     let (confirm, release, ship): (Act, Act, Act) =
-        (Reservation::confirm, Reservation::release, Reservation::ship);
+        (|of, shelves| of.confirm(&one(), shelves), Reservation::release, Reservation::ship);
     let expire: Act = |reservation, shelves| reservation.expire(TimeMs(100), shelves);
     let again: Act = |reservation, shelves| {
         let basket = reservation.basket();
-        reservation.reserve_again(&basket, TimeMs(200), shelves)
+        reservation.reserve_again(&basket, TimeMs(200), &one(), shelves)
     };
     let starts = |state: State| {
         let mut shelves = stocked(&[("A", 10)]);
@@ -199,7 +213,7 @@ fn other_lines_of_the_same_order_are_refused() {
     let mut shelves = stocked(&[("A", 10), ("B", 10)]);
     let mut reservation = held(1, None, &[("A", 4)], &mut shelves);
     for other in [of(&[("A", 5)]), of(&[("B", 4)]), of(&[("A", 4), ("B", 1)])] {
-        let said = reservation.reserve_again(&other, TimeMs(200), &mut shelves);
+        let said = reservation.reserve_again(&other, TimeMs(200), &one(), &mut shelves);
         assert_eq!(said, Err(Refused::OtherLines), "{other:?}");
     }
 }
@@ -212,45 +226,41 @@ fn what_has_expired_is_confirmed_only_if_it_is_there() {
     assert_eq!(first.expire(TimeMs(100), &mut shelves), Ok(true));
     let mut second = held(2, None, &[("A", 1)], &mut shelves);
     let lacking = vec![Lacking { sku: sku("A"), wanted: 5, free: 4 }];
-    assert_eq!(first.confirm(&mut shelves), Err(Refused::Short(lacking)));
+    assert_eq!(first.confirm(&one(), &mut shelves), Err(Refused::Short(lacking)));
     assert_eq!((first.state, figures(&shelves, "A")), (State::Expired, [5, 1, 0, 4]));
     assert_eq!(second.release(&mut shelves), Ok(true));
-    assert_eq!(first.confirm(&mut shelves), Ok(true));
+    assert_eq!(first.confirm(&one(), &mut shelves), Ok(true));
     assert_eq!(figures(&shelves, "A"), [5, 5, 0, 0]);
     assert_folds(&shelves);
 }
 
 #[test]
 fn a_claim_is_taken_from_what_is_free_and_its_orders_give_back_to_it_while_it_is_open() {
-    let launch = sale("launch");
+    let (launch, a) = (sale("launch"), sku("A"));
     let mut shelves = stocked(&[("A", 10)]);
-    let shelf = |shelves: &mut Shelves| shelves.remove(&sku("A")).unwrap();
-    let mut a = shelf(&mut shelves);
-    assert_eq!(a.claim(&launch, 11), Err(Unfit::TooFew { free: 10 }));
-    a.claim(&launch, 6).unwrap();
-    a.claim(&launch, 6).unwrap();
-    shelves.insert(sku("A"), a);
+    let claims = |shelves: &mut Shelves, units| claim(shelves, &one(), &a, &launch, units);
+    assert_eq!(claims(&mut shelves, 11), Err(Unfit::TooFew { free: 10 }));
+    claims(&mut shelves, 6).unwrap();
+    claims(&mut shelves, 6).unwrap();
     assert_eq!(figures(&shelves, "A"), [10, 0, 6, 4]);
     // Others have what is free; the sale's orders first what is claimed.
     let lacking = vec![Lacking { sku: sku("A"), wanted: 5, free: 4 }];
-    assert_eq!(take(order(9), None, &of(&[("A", 5)]), &mut shelves), Err(Refused::Short(lacking)));
+    assert_eq!(take(order(9), None, &of(&[("A", 5)]), &one(), &mut shelves), Err(Refused::Short(lacking)));
     let mut first = held(1, Some("launch"), &[("A", 4)], &mut shelves);
     let mut second = held(2, Some("launch"), &[("A", 3)], &mut shelves);
-    assert_eq!(second.lines[&sku("A")].of_claim, 2, "what was left of it");
+    assert_eq!(second.lines[&spot("A")].of_claim, 2, "what was left of it");
     assert_eq!(figures(&shelves, "A"), [10, 7, 0, 3]);
     assert_eq!(second.expire(TimeMs(100), &mut shelves), Ok(true));
     assert_eq!(figures(&shelves, "A"), [10, 4, 2, 4], "the sale can grant it again");
-    let mut a = shelf(&mut shelves);
-    assert_eq!(a.claims[&launch], Claim { left: 2, taken: 4, is_open: true });
-    assert_eq!(a.claim(&launch, 3), Err(Unfit::NotSetAside), "its orders have four");
-    a.claim(&launch, 5).unwrap();
-    assert_eq!(a.return_claim(&launch), Ok(1));
-    assert_eq!(a.return_claim(&launch), Ok(0));
-    shelves.insert(sku("A"), a);
+    assert_eq!(claim_of(&shelves, &a, &launch), Claim { left: 2, taken: 4, is_open: true });
+    assert_eq!(claims(&mut shelves, 3), Err(Unfit::NotSetAside), "its orders have four");
+    claims(&mut shelves, 5).unwrap();
+    let gives_back = |shelves: &mut Shelves| shelves.get_mut(&spot("A")).unwrap().return_claim(&launch);
+    assert_eq!((gives_back(&mut shelves), gives_back(&mut shelves)), (Ok(1), Ok(0)));
     assert_eq!(figures(&shelves, "A"), [10, 4, 0, 6]);
     assert_eq!(first.release(&mut shelves), Ok(true));
     assert_eq!(figures(&shelves, "A"), [10, 0, 0, 10], "the sale has no use for it any more");
-    assert_eq!(shelves[&sku("A")].claims[&launch], Claim { left: 0, taken: 0, is_open: false });
+    assert_eq!(claim_of(&shelves, &a, &launch), Claim { left: 0, taken: 0, is_open: false });
     assert_folds(&shelves);
 }
 
@@ -260,7 +270,7 @@ fn no_more_comes_back_than_was_shipped() {
     let mut reservation = held(1, None, &[("A", 4)], &mut shelves);
     let early = reservation.take_back(&of(&[("A", 1)]), CameBack::Restock, &mut shelves);
     assert_eq!(early, Err(Refused::State(State::Held)));
-    reservation.confirm(&mut shelves).unwrap();
+    reservation.confirm(&one(), &mut shelves).unwrap();
     reservation.ship(&mut shelves).unwrap();
     reservation.take_back(&of(&[("A", 3)]), CameBack::Restock, &mut shelves).unwrap();
     assert_eq!(figures(&shelves, "A"), [9, 0, 0, 9]);
@@ -367,19 +377,17 @@ fn the_core_agrees_with_a_warehouse_of_labelled_units() {
                     if reservations.contains_key(&order(number)) {
                         continue;
                     }
-                    let taken = take(order(number), of_sale.as_ref(), &basket, &mut shelves);
+                    let taken = take(order(number), of_sale.as_ref(), &basket, &one(), &mut shelves);
                     let want = oracle.reserve(order(number), of_sale.as_ref(), &basket);
                     assert_eq!(taken.is_ok(), want, "seed {seed}, step {step}: {taken:?}");
-                    let Ok(lines) = taken else { continue };
-                    let until = TimeMs(step + 20);
-                    let (order, sale) = (order(number), of_sale);
-                    let new = Reservation { order, state: State::Held, sale, until, lines, version: 1 };
-                    reservations.insert(order, new);
+                    let Ok(taken) = taken else { continue };
+                    let new = new(order(number), of_sale, TimeMs(step + 20), taken);
+                    reservations.insert(order(number), new);
                 }
                 2 => {
                     let Some(of) = reservations.get_mut(&order(number)) else { continue };
                     let was = of.state;
-                    let (confirmed, basket) = (of.confirm(&mut shelves), of.basket());
+                    let (confirmed, basket) = (of.confirm(&one(), &mut shelves), of.basket());
                     if was == State::Expired {
                         let want = oracle.reserve(of.order, of.sale.as_ref(), &basket);
                         assert_eq!(confirmed.is_ok(), want, "seed {seed}, step {step}");
@@ -411,10 +419,9 @@ fn the_core_agrees_with_a_warehouse_of_labelled_units() {
                 }
                 6 => {
                     let Some(of_sale) = of_sale else { continue };
-                    let shelf = shelves.get_mut(&sku(name)).unwrap();
-                    let taken = shelf.claims.get(&of_sale).map_or(0, |claim| claim.taken);
+                    let taken = claim_of(&shelves, &sku(name), &of_sale).taken;
                     if random.percent(30) {
-                        shelf.return_claim(&of_sale).unwrap();
+                        shelves.get_mut(&spot(name)).unwrap().return_claim(&of_sale).unwrap();
                         oracle.open_sales.remove(&(of_sale.clone(), sku(name)));
                         for unit in oracle.units.get_mut(&sku(name)).unwrap() {
                             if *unit == Label::Claimed(of_sale.clone()) {
@@ -429,7 +436,8 @@ fn the_core_agrees_with_a_warehouse_of_labelled_units() {
                     let has = units.iter().filter(|unit| **unit == mine).count() as u64;
                     let free = units.iter().filter(|unit| **unit == Label::Free).count() as u64;
                     let fits = left <= has + free;
-                    assert_eq!(shelf.claim(&of_sale, taken + left).is_ok(), fits, "seed {seed}, step {step}");
+                    let claimed = claim(&mut shelves, &one(), &sku(name), &of_sale, taken + left);
+                    assert_eq!(claimed.is_ok(), fits, "seed {seed}, step {step}");
                     if fits {
                         oracle.open_sales.insert((of_sale.clone(), sku(name)));
                         for _ in has..left {
@@ -444,7 +452,8 @@ fn the_core_agrees_with_a_warehouse_of_labelled_units() {
                 }
                 _ => {
                     let change = random.below(9) as i64 - 4;
-                    let fits = shelves.get_mut(&sku(name)).unwrap().change(Change::Adjust { change }).is_ok();
+                    let fits =
+                        shelves.get_mut(&spot(name)).unwrap().change(Change::Adjust { change }).is_ok();
                     let units = oracle.units.get_mut(&sku(name)).unwrap();
                     let free = units.iter().filter(|unit| **unit == Label::Free).count() as i64;
                     assert_eq!(fits, -change <= free, "seed {seed}, step {step}: {change}");

@@ -8,3 +8,4 @@ mod public_failures;
 mod random_commands;
 mod said_again;
 mod told;
+mod warehouses;

@@ -46,7 +46,10 @@ fn medusa_14987_what_is_said_to_be_reserved_is_reserved_in_full() {
         let whole = service.reserve(order(1), from, lines(&[("B", 2), ("A", 4)]), stock.until()).await;
         assert_eq!(whole, Ok(Reserved::Whole));
         let of = service.reservation(order(1)).await.unwrap();
-        let line = |name: &str| (of.lines[&sku(name)].quantity, of.lines[&sku(name)].of_claim);
+        let line = |name: &str| {
+            let line = of.lines[&sku(name).into()];
+            (line.quantity, line.of_claim)
+        };
         assert_eq!((of.state, line("A"), line("B")), (State::Held, (4, 3), (2, 0)));
         assert_eq!(stock.figures("A").await, [5, 4, 0, 1]);
         assert_eq!(stock.figures("B").await, [2, 2, 0, 0]);

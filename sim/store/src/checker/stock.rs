@@ -21,6 +21,7 @@ struct Reservation {
     state: String,
     lines: BTreeMap<String, u64>,
     came_back: BTreeMap<String, u64>,
+    warehouses: u64,
 }
 
 fn read(outside: &Outside) -> Result<BTreeMap<OrderId, Reservation>, Violation> {
@@ -30,10 +31,14 @@ fn read(outside: &Outside) -> Result<BTreeMap<OrderId, Reservation>, Violation> 
         })?;
         let mut all = BTreeMap::new();
         for (id, state) in found {
-            let of = |column: &str| format!("SELECT sku, {column} FROM reservation_lines WHERE order_id = ?");
+            let of = |column: &str| {
+                format!("SELECT sku, SUM({column}) FROM reservation_lines WHERE order_id = ? GROUP BY sku")
+            };
             let lines = tx.query(&of("quantity"), params![&id], units)?.into_iter().collect();
             let came_back = tx.query(&of("came_back"), params![&id], units)?.into_iter().collect();
-            all.insert(OrderId::from_bytes(id), Reservation { state, lines, came_back });
+            let text = "SELECT COUNT(DISTINCT warehouse) FROM reservation_lines WHERE order_id = ?";
+            let warehouses = tx.query_first(text, params![&id], |row| row.count(0))?.unwrap_or_default();
+            all.insert(OrderId::from_bytes(id), Reservation { state, lines, came_back, warehouses });
         }
         Ok(all)
     })
@@ -41,44 +46,48 @@ fn read(outside: &Outside) -> Result<BTreeMap<OrderId, Reservation>, Violation> 
 
 /// Each level is what its ledger adds up to, has what its orders and sales have, and is possible.
 pub(super) fn levels(outside: &Outside) -> Check {
-    let text = "SELECT sku, on_hand, reserved, claimed, sequence FROM levels";
+    let text = "SELECT sku, warehouse, on_hand, reserved, claimed, sequence FROM levels";
     let levels = look(outside, INVENTORY, |tx| {
-        tx.query(text, &[], |row| Ok((row.text(0)?, [row.int(1)?, row.int(2)?, row.int(3)?, row.int(4)?])))
+        tx.query(text, &[], |row| {
+            let level = [row.int(2)?, row.int(3)?, row.int(4)?, row.int(5)?];
+            Ok((row.text(0)?, row.text(1)?, level))
+        })
     })?;
-    for (sku, level) in levels {
+    for (sku, warehouse, level) in levels {
         let [on_hand, reserved, claimed, _] = level;
         let is_possible = reserved >= 0 && claimed >= 0 && on_hand >= reserved + claimed;
         ensure(is_possible, RULE, || {
-            format!("{sku}: {on_hand} on hand, {reserved} reserved, {claimed} claimed")
+            format!("{sku} in {warehouse}: {on_hand} on hand, {reserved} reserved, {claimed} claimed")
         })?;
         let (derived, others) = look(outside, INVENTORY, |tx| {
-            let text = "SELECT kind, units, of_claim FROM entries WHERE sku = ?";
+            let at = params![&sku, &warehouse];
+            let text = "SELECT kind, units, of_claim FROM entries WHERE sku = ? AND warehouse = ?";
             let mut derived = [0i64; 4];
             for (kind, units, of_claim) in
-                tx.query(text, params![&sku], |row| Ok((row.text(0)?, row.int(1)?, row.int(2)?)))?
+                tx.query(text, at, |row| Ok((row.text(0)?, row.int(1)?, row.int(2)?)))?
             {
                 change_by(&kind, units, of_claim).iter().zip(&mut derived).for_each(|(by, of)| *of += by);
                 derived[3] += 1;
             }
             let text = "SELECT COALESCE(SUM(l.quantity), 0) FROM reservation_lines l JOIN reservations r \
-                        ON r.order_id = l.order_id WHERE l.sku = ? AND r.state IN ('held', 'confirmed')";
-            let by_orders = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
-            let text = "SELECT COALESCE(SUM(left_units), 0) FROM claims WHERE sku = ?";
-            let by_sales = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
-            let text = "SELECT COALESCE(SUM(taken_units), 0) FROM claims WHERE sku = ?";
-            let taken = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
+                        ON r.order_id = l.order_id WHERE l.sku = ? AND l.warehouse = ? AND r.state IN ('held', 'confirmed')";
+            let by_orders = tx.query_first(text, at, |row| row.int(0))?.unwrap_or_default();
+            let text = "SELECT COALESCE(SUM(left_units), 0) FROM claims WHERE sku = ? AND warehouse = ?";
+            let by_sales = tx.query_first(text, at, |row| row.int(0))?.unwrap_or_default();
+            let text = "SELECT COALESCE(SUM(taken_units), 0) FROM claims WHERE sku = ? AND warehouse = ?";
+            let taken = tx.query_first(text, at, |row| row.int(0))?.unwrap_or_default();
             let text = "SELECT COALESCE(SUM(l.of_claim), 0) FROM reservation_lines l JOIN reservations r \
-                        ON r.order_id = l.order_id WHERE l.sku = ? AND r.sale IS NOT NULL \
+                        ON r.order_id = l.order_id WHERE l.sku = ? AND l.warehouse = ? AND r.sale IS NOT NULL \
                         AND r.state IN ('held', 'confirmed', 'shipped')";
-            let of_claims = tx.query_first(text, params![&sku], |row| row.int(0))?.unwrap_or_default();
+            let of_claims = tx.query_first(text, at, |row| row.int(0))?.unwrap_or_default();
             Ok((derived, [by_orders, by_sales, taken - of_claims]))
         })?;
         ensure(level == derived, RULE, || {
-            format!("{sku}: its level is {level:?}, its ledger says {derived:?}")
+            format!("{sku} in {warehouse}: its level is {level:?}, its ledger says {derived:?}")
         })?;
         ensure(others == [reserved, claimed, 0], RULE, || {
             format!(
-                "{sku}: {reserved} reserved and {claimed} claimed; orders, sales and taken claims say {others:?}"
+                "{sku} in {warehouse}: {reserved} reserved and {claimed} claimed; orders, sales and taken claims say {others:?}"
             )
         })?;
     }
@@ -101,15 +110,19 @@ pub(super) fn change_by(kind: &str, units: i64, of_claim: i64) -> [i64; 3] {
 
 /// What operators booked stands in the ledger once, if it was answered.
 pub(super) fn booked(outside: &Outside, books: &Books) -> Check {
-    let text = "SELECT reason, sku, kind, units FROM entries WHERE actor = 'operator'";
+    let text = "SELECT reason, sku, warehouse, kind, units FROM entries WHERE actor = 'operator'";
     let entries = look(outside, INVENTORY, |tx| {
-        tx.query(text, &[], |row| Ok((row.text(0)?, row.text(1)?, row.text(2)?, row.int(3)?)))
+        tx.query(text, &[], |row| {
+            let at = (row.text(1)?, row.text(2)?);
+            Ok((row.text(0)?, at, row.text(3)?, row.int(4)?))
+        })
     })?;
-    let mut found: BTreeMap<String, Vec<(String, String, i64)>> = BTreeMap::new();
-    for (reason, sku, kind, units) in entries {
-        found.entry(reason).or_default().push((sku, kind, units));
+    type Row = ((String, String), String, i64);
+    let mut found: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    for (reason, at, kind, units) in entries {
+        found.entry(reason).or_default().push((at, kind, units));
     }
-    for (reason, Booked { sku, change, answered }) in lock(&books.booked).iter() {
+    for (reason, Booked { at, change, answered }) in lock(&books.booked).iter() {
         let rows = found.get(reason).map(Vec::as_slice).unwrap_or_default();
         let is_once = rows.len() <= 1 && (answered.is_none() || rows.len() == 1);
         let is_it = rows.iter().all(|(of, kind, units)| {
@@ -118,10 +131,11 @@ pub(super) fn booked(outside: &Outside, books: &Books) -> Check {
                 Change::Adjust { change } => kind == "adjust" && units == change,
                 Change::Count { .. } => kind == "count",
             };
-            of == sku.as_str() && is_kind && answered.is_none_or(|answered| answered == *units)
+            let is_there = of.0 == at.sku.as_str() && of.1 == at.warehouse.as_str();
+            is_there && is_kind && answered.is_none_or(|answered| answered == *units)
         });
         ensure(is_once && is_it, "STORE-BOOKED", || {
-            format!("{reason}: {change:?} of {sku}, answered {answered:?}, stands as {rows:?}")
+            format!("{reason}: {change:?} of {at}, answered {answered:?}, stands as {rows:?}")
         })?;
     }
     Ok(())
@@ -169,6 +183,9 @@ pub(super) fn reservations(outside: &Outside, orders: &Orders) -> Check {
             }
         }
         if state == "shipped" {
+            if of.warehouses > 1 {
+                outside.world.reach("an order is sent from two warehouses");
+            }
             ensure(of.came_back == back, RULE, || {
                 format!("of order {} {:?} came back, its returns say {back:?}", order.id, of.came_back)
             })?;

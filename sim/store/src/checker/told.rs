@@ -136,6 +136,7 @@ pub(super) fn payments(outside: &Outside) -> Check {
 /// An entry of the ledger, as far as it is told.
 struct Entry {
     sku: String,
+    warehouse: String,
     sequence: i64,
     kind: String,
     units: i64,
@@ -162,12 +163,14 @@ fn event_of(kind: &str) -> Option<&'static str> {
 /// Each movement of the stock was told once, and nothing else; with the level that the ledger had
 /// after it, and those of each SKU in their order.
 pub(super) fn stock(outside: &Outside) -> Check {
-    let text = "SELECT sku, sequence, kind, units, of_claim, order_id FROM entries ORDER BY sku, sequence";
+    let text = "SELECT sku, sequence, kind, units, of_claim, order_id, warehouse FROM entries \
+                ORDER BY sku, warehouse, sequence";
     let entries = look(outside, INVENTORY, |tx| {
         tx.query(text, &[], |row| {
             let order = row.maybe_bytes(5)?.and_then(|id| <[u8; 16]>::try_from(id).ok());
             Ok(Entry {
                 sku: row.text(0)?,
+                warehouse: row.text(6)?,
                 sequence: row.int(1)?,
                 kind: row.text(2)?,
                 units: row.int(3)?,
@@ -176,9 +179,10 @@ pub(super) fn stock(outside: &Outside) -> Check {
             })
         })
     })?;
-    type Moved = (String, String, String, i64, i64);
+    type Place = (String, String);
+    type Moved = (String, String, Place, i64, i64);
     let mut want: BTreeMap<Moved, i64> = BTreeMap::new();
-    let mut levels: BTreeMap<(String, i64), [i64; 3]> = BTreeMap::new();
+    let mut levels: BTreeMap<(Place, i64), [i64; 3]> = BTreeMap::new();
     let mut level = [0; 3];
     for entry in entries {
         if entry.sequence == 1 {
@@ -186,13 +190,14 @@ pub(super) fn stock(outside: &Outside) -> Check {
         }
         let change = change_by(&entry.kind, entry.units, entry.of_claim);
         level.iter_mut().zip(change).for_each(|(of, by)| *of += by);
-        levels.insert((entry.sku.clone(), entry.sequence), level);
+        let place = (entry.sku, entry.warehouse);
+        levels.insert((place.clone(), entry.sequence), level);
         if let Some(kind) = event_of(&entry.kind) {
-            let key = (kind.to_owned(), entry.order, entry.sku, entry.units, entry.of_claim);
+            let key = (kind.to_owned(), entry.order, place, entry.units, entry.of_claim);
             *want.entry(key).or_default() += 1;
         }
     }
-    let (mut told, mut last) = (BTreeMap::<Moved, i64>::new(), BTreeMap::<String, i64>::new());
+    let (mut told, mut last) = (BTreeMap::<Moved, i64>::new(), BTreeMap::<Place, i64>::new());
     let events = lock(&outside.bus.stock).clone();
     for event in once(&events)? {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -200,14 +205,15 @@ pub(super) fn stock(outside: &Outside) -> Check {
         let kind = text(&event["type"]).trim_start_matches("floodgate.stock.").to_owned();
         let (order, subject) = (text(&event["data"]["order"]), text(&event["subject"]));
         for line in event["data"]["lines"].as_array().unwrap_or(&Vec::new()) {
-            let (sku, sequence) = (text(&line["sku"]), number(&line["sequence"]));
+            let sequence = number(&line["sequence"]);
+            let place = (text(&line["sku"]), text(&line["warehouse"]));
             let (units, of_claim) = (number(&line["units"]), number(&line["of_claim"]));
-            let key = (kind.clone(), order.clone(), sku.clone(), units, of_claim);
+            let key = (kind.clone(), order.clone(), place.clone(), units, of_claim);
             *told.entry(key).or_default() += 1;
             let then = ["on_hand", "reserved", "claimed"].map(|what| number(&line[what]));
-            let is_so = levels.get(&(sku.clone(), sequence)) == Some(&then);
-            let is_later = last.insert(sku.clone(), sequence).is_none_or(|before| before <= sequence);
-            let is_of = if order.is_empty() { subject == sku } else { subject == order };
+            let is_so = levels.get(&(place.clone(), sequence)) == Some(&then);
+            let is_later = last.insert(place.clone(), sequence).is_none_or(|before| before <= sequence);
+            let is_of = if order.is_empty() { subject == place.0 } else { subject == order };
             ensure(is_so && is_later && is_of, RULE, || format!("of the stock was told {event}"))?;
         }
     }
