@@ -61,7 +61,7 @@ cargo xtask chaos store [--minutes N] [--seed S] [--databases URL|mariadb]
 /// Seeds of the simulator in CI: of the sale, of the message service, and of the store.
 const SIM_SEEDS: &str = "2000";
 const NOTIFY_SEEDS: &str = "200";
-const STORE_SEEDS: &str = "450";
+const STORE_SEEDS: &str = "300";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
