@@ -85,6 +85,8 @@ impl Judge {
             self.go(path).await;
             self.see(path).await;
         }
+        self.is_light("/").await;
+        self.is_light("/p/flood-one").await;
         let log_in = "form[action='/account/log-in']";
         self.go("/account/log-in").await;
         self.fill(&[("#email", "nobody@example.com"), ("#password", "wrong wrong wrong")]).await;
@@ -178,6 +180,22 @@ impl Judge {
     /// Whether pages that are loaded from now on run their scripts. What is loaded stays.
     fn scripts(&self, run: bool) {
         self.tell("Emulation.setScriptExecutionDisabled", &json!({ "value": !run }));
+    }
+
+    /// A first view, without its pictures, is at most 100 KB for a browser that has nothing yet.
+    async fn is_light(&mut self, path: &str) {
+        self.tell("Network.clearBrowserCache", &json!({}));
+        self.go(path).await;
+        let sizes = "return performance.getEntriesByType('navigation').concat(
+                performance.getEntriesByType('resource').filter((of) => of.initiatorType !== 'img'))
+            .map((of) => [of.name, of.transferSize])";
+        let sizes = self.page.client.execute(sizes, Vec::new()).await.unwrap();
+        let sizes = sizes.as_array().unwrap();
+        let bytes: u64 = sizes.iter().map(|of| of[1].as_u64().unwrap()).sum();
+        assert!(sizes.len() > 1 && bytes > 0, "{path}: nothing was measured: {sizes:?}");
+        if bytes > 100_000 {
+            self.found.push(format!("{path}: {bytes} bytes: {sizes:?}"));
+        }
     }
 
     async fn go(&self, path: &str) {

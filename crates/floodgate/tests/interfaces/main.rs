@@ -42,6 +42,7 @@ mod openapi_as_served;
 mod operators_in_the_log;
 mod own_data;
 mod pictures;
+mod product_sheets;
 mod public_times;
 mod ready_for_the_storm;
 mod refunds_owed;

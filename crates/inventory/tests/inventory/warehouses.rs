@@ -136,6 +136,42 @@ fn a_sales_claim_is_spread_over_warehouses_and_its_winners_have_it() {
     });
 }
 
+/// vendure#3588 and medusa#15132: what lies in two places cannot be sent as one order, or is
+/// reserved where there is none of it.
+#[test]
+fn vendure_3588_and_medusa_15132_each_item_of_an_order_comes_from_where_it_is() {
+    on_both(async |stock| {
+        stock.set(warehouse("east", true, 9)).await;
+        stock.receive("A", "main", 1).await;
+        stock.receive("B", "east", 1).await;
+        assert_eq!(stock.reserve(1, &[("A", 1), ("B", 1)]).await, Ok(Reserved::Whole));
+        assert_eq!(stock.parcels(1).await, ["A@main*1", "B@east*1"]);
+        let service = stock.service(0);
+        assert_eq!(service.confirm(order(1)).await, Ok(Reserved::Whole));
+        service.ship(order(1)).await.unwrap();
+        assert_eq!((stock.figures("A").await, stock.figures("B").await), ([0; 4], [0; 4]));
+        stock.assert_audited().await;
+    });
+}
+
+/// vendure#4030: of ten and fifteen, thirteen were allocated, and what was allocated before was not
+/// counted for the next order.
+#[test]
+fn vendure_4030_what_is_allocated_already_counts_in_every_warehouse() {
+    on_both(async |stock| {
+        stock.set(warehouse("east", true, 0)).await;
+        stock.receive("A", "main", 10).await;
+        stock.receive("A", "east", 15).await;
+        for (number, quantity) in [(1, 13), (2, 12)] {
+            assert_eq!(stock.reserve(number, &[("A", quantity)]).await, Ok(Reserved::Whole), "{number}");
+        }
+        assert_eq!(stock.figures("A").await, [25, 25, 0, 0]);
+        let lacking = Lacking { sku: sku("A"), wanted: 1, free: 0 };
+        assert_eq!(stock.reserve(3, &[("A", 1)]).await, Ok(Reserved::Short(vec![lacking])));
+        stock.assert_audited().await;
+    });
+}
+
 /// Twelve warehouses have one or two units each; 64 clients want one, two or three.
 #[test]
 fn the_last_units_of_twelve_warehouses_are_sold_once() {
