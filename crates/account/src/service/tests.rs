@@ -116,6 +116,26 @@ async fn a_session_that_is_made_up_is_nobodys() {
 }
 
 #[tokio::test]
+async fn a_session_whose_time_is_over_is_nobodys() {
+    let shop = shop().await;
+    let accounts = &shop.accounts;
+    let first = accounts.register(ann("ann@example.com")).await.unwrap();
+    let ends = async |at: u64| {
+        let text = "UPDATE sessions SET ends_at = ?";
+        let set = accounts.sql.write(move |tx| tx.execute(text, engines::params![at])).await;
+        assert_eq!(set.map_err(|error: SqlError| error), Ok(1));
+    };
+    let now = accounts.clock.now().0;
+    ends(now + 60_000).await;
+    assert!(accounts.session(first.session.clone()).await.unwrap().is_some());
+    ends(now).await;
+    assert_eq!(accounts.session(first.session.clone()).await, Ok(None));
+    let again = accounts.log_in(with("ann@example.com", "correct horse")).await.unwrap().unwrap();
+    assert!(accounts.session(again.session).await.unwrap().is_some());
+    assert_eq!(accounts.session(first.session).await, Ok(None), "it does not come back");
+}
+
+#[tokio::test]
 async fn the_oldest_of_too_many_sessions_ends() {
     let shop = shop().await;
     let first = shop.accounts.register(ann("ann@example.com")).await.unwrap();
