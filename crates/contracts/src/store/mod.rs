@@ -1,6 +1,6 @@
 //! What the contexts of the store say to each other: accounts, catalogue, orders, payments, stock,
 //! and the pages over them. Each context has its own database; these are the ports between them,
-//! which `floodgate` wires by function call in one process, and by HTTP between two.
+//! which `floodgate` wires by function call: all contexts of a store are in one process.
 
 mod account;
 mod address;
