@@ -21,7 +21,7 @@ use contracts::{
     store::{CONSOLE_PLACES, Sku, StoreError, WarehouseId},
 };
 use data_encoding::BASE32_NOPAD;
-use engines::sql::trail::Stored as Step;
+use engines::sql::trail::Stored;
 use http::{HeaderMap, StatusCode};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -33,6 +33,7 @@ use web::{
     problem::{INVALID, NOT_FOUND, Problem, of_store},
     reason::Reasons,
     secret::random_bytes,
+    trail::{PAGE_MAX, ShownSteps, TrailPage, TrailStep, show},
 };
 
 const READ: Access = Access::Role(Role::ReadOnly);
@@ -41,7 +42,7 @@ const FORM_BYTES_MAX: usize = 4096;
 const LEVELS_MAX: usize = 50;
 const ENTRIES_MAX: usize = 50;
 const CLAIMS_MAX: usize = 100;
-const STEPS_MAX: usize = 20;
+const TRAIL: &str = "/console/trail/stock";
 
 type Form = SignedForm<FORM_BYTES_MAX>;
 
@@ -56,6 +57,7 @@ pub fn pages() -> Vec<Operation<Parts>> {
         post("/console/stock/operate", "operateStockForm", OPERATE, operate).form(),
         post("/console/claims/operate", "operateClaimForm", OPERATE, operate_claim).form(),
         get("/console/warehouses", "showWarehouses", READ, warehouses),
+        get(TRAIL, "showStockTrail", READ, trail),
         post("/console/warehouses/put", "putWarehouseForm", OPERATE, put_warehouse).form(),
     ]
 }
@@ -513,7 +515,6 @@ async fn warehouses(
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
     let all = service.warehouses().await.map_err(of_store)?;
-    let steps = service.trail(STEPS_MAX).await.map_err(of_store)?;
     let title = lang.say("Warehouses", "仓库");
     let heads = [
         lang.say("Warehouse", "仓库"),
@@ -540,30 +541,31 @@ async fn warehouses(
             @for of in &all { (warehouse_form(lang, by, Some(of))) }
             (warehouse_form(lang, by, None))
         }
-        @if !steps.is_empty() { (changes(lang, &steps)) }
+        p { a href={ (TRAIL) "?lang=" (lang.code()) } { (lang.say("What operators have changed", "变更记录")) } }
     };
     Ok(wide(&CONSOLE_PLACES, (lang, "/console/warehouses"), title, &body))
 }
 
-/// What operators have changed.
-fn changes(lang: Lang, steps: &[Step]) -> Markup {
-    let heads = [
-        lang.say("At", "时间"),
-        lang.say("Warehouse", "仓库"),
-        lang.say("Set to", "修改为"),
-        lang.say("By", "操作人"),
-        lang.say("Reason", "原因"),
-    ];
-    html! {
-        h2 { (lang.say("Latest changes", "最近修改")) }
-        div class="scroll" { table {
-            thead { tr { @for head in heads { th scope="col" { (head) } } } }
-            tbody { @for of in steps { tr {
-                td { time datetime=(of.at) { (of.at) } } th scope="row" { (of.subject) }
-                td { (of.detail) } td { (of.actor) } td { (of.reason) }
-            } } }
-        } }
-    }
+/// `GET /console/trail/stock`: what operators have changed of the warehouses.
+async fn trail(
+    State(Parts { service, .. }): State<Parts>,
+    Query(shown): Query<ShownSteps>,
+    headers: HeaderMap,
+) -> Result<Html<String>, Problem> {
+    let (lang, subject) = (Lang::of(shown.lang.as_deref(), &headers), shown.subject());
+    let found = service.trail(subject.clone(), shown.before, PAGE_MAX).await.map_err(of_store)?;
+    let step = |Stored { number, at, actor, did, subject, reason, detail }| TrailStep {
+        number,
+        at,
+        actor,
+        did,
+        subject,
+        reason,
+        detail,
+    };
+    let page = TrailPage::of(found.into_iter().map(step).collect(), PAGE_MAX);
+    let title = lang.say("Changes of the warehouses", "仓库变更记录");
+    Ok(show(&CONSOLE_PLACES, (lang, TRAIL), title, subject.as_deref(), &page))
 }
 
 /// Changes a warehouse, or makes one.

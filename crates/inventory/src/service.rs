@@ -123,14 +123,14 @@ pub struct SpotLevel {
 impl LevelView {
     /// Adds up the levels of a SKU in its warehouses; `houses` are those that orders are sent from.
     pub(crate) fn of(sku: Sku, levels: &[Stored], houses: &Houses) -> Self {
-        let (warehouses, mut all) = (Vec::with_capacity(levels.len()), core::Level::default());
+        let warehouses = Vec::with_capacity(levels.len());
         let mut of = Self { sku, on_hand: 0, reserved: 0, claimed: 0, free: 0, sequence: 0, warehouses };
         for Stored { at, level, sequence } in levels {
             let (warehouse, free) = (at.warehouse.clone(), level.free());
             let core::Level { on_hand, reserved, claimed } = *level;
-            all.on_hand += on_hand;
-            all.reserved += reserved;
-            all.claimed += claimed;
+            of.on_hand += on_hand;
+            of.reserved += reserved;
+            of.claimed += claimed;
             of.free += if houses.contains_key(&warehouse) { free } else { 0 };
             of.sequence += sequence;
             of.warehouses.push(SpotLevel {
@@ -142,7 +142,6 @@ impl LevelView {
                 sequence: *sequence,
             });
         }
-        (of.on_hand, of.reserved, of.claimed) = (all.on_hand, all.reserved, all.claimed);
         of
     }
 }
@@ -317,8 +316,13 @@ impl Service {
     }
 
     /// What operators have changed of the warehouses, newest first.
-    pub(crate) async fn trail(&self, at_most: usize) -> Result<Vec<trail::Stored>, StoreError> {
-        self.read(move |tx| trail::page(tx, None, None, at_most)).await
+    pub(crate) async fn trail(
+        &self,
+        subject: Option<String>,
+        before: Option<u64>,
+        at_most: usize,
+    ) -> Result<Vec<trail::Stored>, StoreError> {
+        self.read(move |tx| trail::page(tx, subject.as_deref(), before, at_most)).await
     }
 
     /// Makes a SKU known with so many units on hand, of which a sale may claim some; unless it is

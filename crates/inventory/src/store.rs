@@ -10,7 +10,7 @@
 use crate::{
     core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, Spot, State},
     events,
-    warehouses::WAREHOUSES,
+    warehouses::{TRAIL, WAREHOUSES},
 };
 use contracts::{
     Actor, SaleId,
@@ -26,7 +26,7 @@ use units::{DurationMs, TimeMs};
 /// How long a command's key is remembered.
 const COMMAND_KEPT: DurationMs = DurationMs(7 * 24 * 3_600_000);
 
-pub(crate) const MIGRATIONS: &[Migration] = &[LEVELS, WAREHOUSES];
+pub(crate) const MIGRATIONS: &[Migration] = &[LEVELS, WAREHOUSES, TRAIL];
 
 const LEVELS: Migration = Migration {
     name: "levels, the ledger, claims, reservations, what came back, commands, and the outbox",
@@ -144,12 +144,8 @@ pub(crate) fn lock<'a>(
         let text = "SELECT sku, warehouse FROM levels WHERE sku = ? ORDER BY warehouse";
         spots.extend(tx.query(text, params![sku.as_str()], spot)?);
     }
-    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
     for at in spots {
-        let found = tx.query_locked(&text, params![at.sku.as_str(), at.warehouse.as_str()], stored)?;
-        if let Some(Stored { at, level, sequence }) = found.into_iter().next() {
-            locked.shelves.insert(at, Shelf { level, sequence, ..Shelf::default() });
-        }
+        lock_also(tx, &at, &mut locked)?;
     }
     let text =
         "SELECT left_units, taken_units, is_open FROM claims WHERE sale = ? AND sku = ? AND warehouse = ?";
@@ -163,6 +159,16 @@ pub(crate) fn lock<'a>(
         }
     }
     Ok(locked)
+}
+
+/// Locks one level more, also if it came after the moment of which this transaction reads.
+pub(crate) fn lock_also(tx: &mut Tx<'_>, at: &Spot, locked: &mut Locked) -> Result<(), SqlError> {
+    let text = format!("SELECT {LEVEL} FROM levels WHERE sku = ? AND warehouse = ?");
+    let found = tx.query_locked(&text, params![at.sku.as_str(), at.warehouse.as_str()], stored)?;
+    for Stored { at, level, sequence } in found {
+        locked.shelves.insert(at, Shelf { level, sequence, ..Shelf::default() });
+    }
+    Ok(())
 }
 
 fn claim(row: &Row<'_>, from: usize) -> Result<Claim, SqlError> {

@@ -317,7 +317,7 @@ pub(crate) fn change_level(
             return Err(StockError::UnknownWarehouse(at.warehouse.clone()));
         }
         store::make_known(tx, at)?;
-        locked = store::lock(tx, [sku], &BTreeSet::new())?;
+        store::lock_also(tx, at, &mut locked)?;
     }
     let shelf = locked.shelves.get_mut(at).ok_or_else(|| StockError::UnknownSku(sku.clone()))?;
     let field = match change {

@@ -22,10 +22,11 @@ pub(crate) const WAREHOUSES: Migration = Migration {
         "REPLACE INTO warehouses (id, name, ships, parcel_cost, days, version)
             VALUES ('main', 'Main warehouse', 1, 0, 0, 1)",
         "ALTER TABLE reservations ADD COLUMN why VARCHAR(200) NOT NULL DEFAULT ''",
-        trail::TABLES[0],
-        trail::TABLES[1],
     ],
 };
+
+/// What operators change of them.
+pub(crate) const TRAIL: Migration = Migration { name: "what operators change", statements: trail::TABLES };
 
 /// A warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -68,12 +69,8 @@ pub(crate) fn all_locked(tx: &mut Tx<'_>) -> Result<Vec<Warehouse>, SqlError> {
 
 /// Those that orders are sent from.
 pub(crate) fn houses(tx: &mut Tx<'_>) -> Result<Houses, SqlError> {
-    Ok(houses_of(&all(tx)?))
-}
-
-pub(crate) fn houses_of(all: &[Warehouse]) -> Houses {
-    let ships = all.iter().filter(|of| of.ships);
-    ships.map(|of| (of.warehouse.clone(), House { parcel_cost: of.parcel_cost, days: of.days })).collect()
+    let house = |of: Warehouse| (of.warehouse, House { parcel_cost: of.parcel_cost, days: of.days });
+    Ok(all(tx)?.into_iter().filter(|of| of.ships).map(house).collect())
 }
 
 /// Stores a warehouse under its id. Returns whether it is new.

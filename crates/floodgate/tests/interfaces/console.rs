@@ -206,8 +206,10 @@ fn warehouses_are_made_and_changed_by_forms_and_stock_is_received_in_each() {
         assert!(said.status == 422 && said.body.contains(wrong.0), "{wrong:?}: {said:?}");
     }
     let page = op.page(place);
-    for want in ["East", "Latest changes", "it opens", "cost of a parcel: 9"] {
-        assert!(page.contains(want), "{want}: {page}");
+    assert!(page.contains("East") && page.contains("/console/trail/stock"), "{page}");
+    let trail = op.page("/console/trail/stock?subject=east");
+    for want in ["warehouse.put", "it opens", "cost of a parcel: 9"] {
+        assert!(trail.contains(want), "{want}: {trail}");
     }
     let sku = "/console/stock/HELM-MOUNT/east";
     let fields = [

@@ -136,6 +136,30 @@ fn a_sales_claim_is_spread_over_warehouses_and_its_winners_have_it() {
     });
 }
 
+/// Many deliveries of one SKU come into a new warehouse at once: one of them makes it known there,
+/// and the others, which waited, find it.
+#[test]
+fn what_comes_into_a_new_warehouse_at_once_is_received() {
+    on_both(async |stock| {
+        stock.receive("A", "main", 1).await;
+        for number in 0..8 {
+            let name = format!("w{number}");
+            stock.set(warehouse(&name, true, 1)).await;
+            let mut clients = JoinSet::new();
+            for client in 0..12 {
+                let (service, at) = (stock.service(client), spot("A", &name));
+                clients
+                    .spawn(async move { service.change(by(), None, at, Change::Receive { units: 1 }).await });
+            }
+            let received = clients.join_all().await;
+            let refused: Vec<_> = received.iter().filter(|received| received.is_err()).collect();
+            assert!(refused.is_empty(), "{name}: {refused:?}");
+        }
+        assert_eq!(stock.figures("A").await, [97, 0, 0, 97]);
+        stock.assert_audited().await;
+    });
+}
+
 /// vendure#3588 and medusa#15132: what lies in two places cannot be sent as one order, or is
 /// reserved where there is none of it.
 #[test]
