@@ -214,10 +214,12 @@ impl Service {
 }
 
 impl Guests for Service {
-    fn new_secret(&self) -> Result<(String, AccountId), StoreError> {
-        let mut secret: [u8; 32] = random()?;
-        secret[..TIME_BYTES].copy_from_slice(&self.clock.now().0.to_be_bytes()[8 - TIME_BYTES..]);
-        Ok((BASE64URL_NOPAD.encode(&secret), shopper_of(&secret)))
+    fn new_secret(&self) -> Asked<'_, (String, AccountId)> {
+        let made = random().map(|mut secret: [u8; 32]| {
+            secret[..TIME_BYTES].copy_from_slice(&self.clock.now().0.to_be_bytes()[8 - TIME_BYTES..]);
+            (BASE64URL_NOPAD.encode(&secret), shopper_of(&secret))
+        });
+        Box::pin(std::future::ready(made))
     }
 
     fn keep(&self, new: NewGuest) -> Asked<'_, AccountId> {

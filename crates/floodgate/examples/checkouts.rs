@@ -267,11 +267,12 @@ impl Shop {
             self.orders.change(owner.clone(), sku, Quantity::Add(1)).await.expect("a line");
         }
         let cart = self.orders.cart(owner).await.expect("a cart");
-        let quote = self.orders.quote(&cart, "standard").expect("a quote");
+        let quotes = self.orders.quotes(cart.goods.expect("goods")).await.expect("quotes");
+        let (_, quote) = quotes.into_iter().find(|(way, _)| way.id == "standard").expect("a quote");
         let check_out = CheckOut {
             shopper: account,
             cart: None,
-            key: self.orders.new_key(account).expect("a key"),
+            key: self.orders.new_key(account).await.expect("a key"),
             address: Address {
                 name: "Ann".into(),
                 phone: "13800138000".into(),

@@ -2,12 +2,13 @@
 //! shop's pages over them, on a listener of their own. A sale waits for none of it: the store takes
 //! its winners from the message service at its own pace, and may be down meanwhile.
 
+use contexts::{Contexts, Seen};
 use contracts::{Actor, TopicId, store::ShippingMethod};
-use databases::Databases;
-use engines::{chance::SystemChance, clock::Clock, sql::Sql};
-use ports::{Follows, Ports, Tells};
+use engines::clock::Clock;
+use ports::Ports;
 use serde::{Deserialize, Serialize};
 use servers::{DatabasesUrl, ReplicaUrl};
+pub(crate) use services::{Part, make_key};
 use std::{
     collections::BTreeSet,
     io,
@@ -30,11 +31,11 @@ use web::{
     pressure::{Memory, Pressure, Watch},
     problem::Kind,
     protection::{Counters, DRAIN_GRACE, Policy, Protection},
-    secret::random_bytes,
     server::{Buffers, Listening, listen_once},
 };
 
 mod cache;
+mod contexts;
 mod databases;
 mod demo;
 mod mail;
@@ -45,6 +46,7 @@ pub(crate) mod ports;
 pub(crate) mod reference;
 mod sale;
 mod servers;
+mod services;
 mod shards;
 
 pub(crate) use shards::open as open_orders;
@@ -86,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) mail: mail::Config,
     pub(crate) stripe: StripeConfig,
     pub(crate) oidc: oidc::Config,
+    pub(crate) services: services::Config,
 }
 
 /// The section `[store.stripe]`.
@@ -158,7 +161,7 @@ impl Config {
                 "links in letters lead to it: want the shop's origin, as mail.smtp is set".into(),
             ));
         }
-        if let Some(wrong) = databases::wrong(self) {
+        if let Some(wrong) = databases::wrong(self).or_else(|| self.services.wrong()) {
             return Some(wrong);
         }
         let is_id = |id: &str| {
@@ -218,13 +221,45 @@ impl Config {
 
     /// Open files that the store may need.
     pub(crate) fn files_max(&self, is_demo: bool) -> usize {
-        if self.listen.is_empty() && !is_demo { 0 } else { self.open_max + databases::files(self) }
+        if self.listen.is_empty() && !is_demo {
+            0
+        } else {
+            self.open_max + databases::files(self, &Part::ALL)
+        }
     }
 
-    /// Makes do with so many files. Returns false if they are too few.
-    pub(crate) fn fit(&mut self, files_max: usize) -> bool {
-        self.open_max = self.open_max.min(files_max.saturating_sub(databases::files(self)));
+    /// Makes do with so many files for a process with these parts. Returns false if they are too
+    /// few.
+    pub(crate) fn fit(&mut self, files_max: usize, parts: &[Part]) -> bool {
+        let others = databases::files(self, parts) + services::files(parts);
+        self.open_max = self.open_max.min(files_max.saturating_sub(others));
         self.open_max >= OPEN_MIN
+    }
+
+    /// What is not configured that a process with these parts needs.
+    pub(crate) fn lacks(&self, parts: &[Part]) -> Option<String> {
+        let (key, listen) = self.listens(parts);
+        if listen.is_empty() {
+            return Some(format!("the store has no listener: set {key}"));
+        }
+        let [part] = parts else { return None };
+        self.services.lacks(*part).or_else(|| {
+            let is_known = *part == Part::Shop || !self.public_url.is_empty() || !self.listen.is_empty();
+            let name = part.name();
+            let want = || format!("the role `{name}` has links to the shop: set store.public_url");
+            (!is_known).then(want)
+        })
+    }
+
+    /// Where a process with these parts has its pages and its API.
+    fn listens(&self, parts: &[Part]) -> (String, &str) {
+        let own = match parts {
+            [part] => {
+                self.services.listens(*part).map(|at| (format!("store.services.{}.listen", part.name()), at))
+            }
+            _ => None,
+        };
+        own.unwrap_or_else(|| ("store.listen".to_owned(), &self.listen))
     }
 
     /// What orders cost beside their lines.
@@ -265,6 +300,7 @@ impl Default for Config {
             mail: mail::Config::default(),
             cache: cache::Config::default(),
             oidc: oidc::Config::default(),
+            services: services::Config::default(),
         }
     }
 }
@@ -280,6 +316,8 @@ pub(crate) const RANGES: &[(&str, i64, i64)] = &[
 /// What the store needs of the process.
 pub(crate) struct Options {
     pub(crate) config: Config,
+    /// What of the store this process has: all of it, or one part.
+    pub(crate) parts: &'static [Part],
     pub(crate) connections: ConnectionsConfig,
     pub(crate) limits: AddressLimits,
     pub(crate) api_keys: Arc<ApiKeys>,
@@ -312,21 +350,30 @@ pub(crate) struct Beside {
 pub(crate) struct Bound {
     listener: std::net::TcpListener,
     pub(crate) address: SocketAddr,
+    /// Where a part that is a process of its own answers the others, once it is open: until then
+    /// they are refused at once, and do not wait.
+    ports: Option<SocketAddr>,
     options: Options,
 }
 
-/// Binds the listener, unless there is to be none.
+/// Binds the listener, and of a part alone also that for the others, unless there is to be none.
 pub(crate) fn bind(options: Options) -> io::Result<Option<Bound>> {
-    let listen = &options.config.listen;
+    let (key, listen) = options.config.listens(options.parts);
     let backlog = options.connections.backlog.min(1024);
-    let at = |address| listen_once("store.listen", address, backlog, false, BUFFERS);
-    let bound = match (listen.as_str(), options.demo_stock.is_some()) {
+    let at = |address| listen_once(&key, address, backlog, false, BUFFERS);
+    let bound = match (listen, options.demo_stock.is_some()) {
         ("", false) => return Ok(None),
         ("", true) => at(DEMO_LISTEN).or_else(|_| at(SocketAddr::new(DEMO_LISTEN.ip(), 0)))?,
         (listen, _) => at(listen.parse().map_err(io::Error::other)?)?,
     };
     let (listener, address) = bound;
-    Ok(Some(Bound { listener, address, options }))
+    let answers = match options.parts {
+        [part] => options.config.services.answers(*part).transpose().map_err(io::Error::other)?,
+        _ => None,
+    };
+    // What is wrong with the address is said now.
+    answers.map(|at| services::listen(at, backlog).map(drop)).transpose()?;
+    Ok(Some(Bound { listener, address, ports: answers, options }))
 }
 
 struct Counting(Arc<ServerMetrics>);
@@ -343,16 +390,6 @@ impl Policy for Counting {
     fn refused(&self, kind: &'static Kind) {
         self.0.refused(kind);
     }
-}
-
-/// The contexts of the store, and the loops between them.
-struct Store {
-    operations: Vec<Operation<()>>,
-    loops: Vec<JoinSet<()>>,
-    catalog: Arc<catalog::service::Service>,
-    /// Of which the metrics tell.
-    databases: Vec<(String, Sql)>,
-    problem_page: web::page::ProblemPage,
 }
 
 /// Why the store is not there.
@@ -376,10 +413,11 @@ impl From<io::Error> for NotOpen {
 }
 
 impl Config {
-    /// Where the shop says that it is, or its listener.
-    fn origin(&self, address: SocketAddr) -> String {
+    /// Where the shop says that it is, or its listener, which for another part is elsewhere.
+    fn origin(&self, address: SocketAddr, parts: &[Part]) -> String {
         match &*self.public_url {
-            "" => format!("http://{address}"),
+            "" if parts.contains(&Part::Shop) || self.listen.is_empty() => format!("http://{address}"),
+            "" => format!("http://{}", self.listen),
             url => url.trim_end_matches('/').to_owned(),
         }
     }
@@ -389,7 +427,7 @@ impl Bound {
     /// The entries that the gate's lists lack: without them the gate refuses shoppers whom the
     /// shop's pages send.
     pub(crate) fn lacks(&self, gate: &gate::Config) -> Vec<String> {
-        let origin = self.options.config.origin(self.address);
+        let origin = self.options.config.origin(self.address, self.options.parts);
         let back = format!("{origin}{}", shop::RETURN_PATH);
         let lacking = |list: &[String], key: &str, entry: &str| {
             (!list.iter().any(|listed| listed == entry)).then(|| format!("{key} has no {entry:?}"))
@@ -403,21 +441,23 @@ impl Bound {
 
     /// Opens the databases, and serves until `ends`, beside the sales: they do not wait for it.
     pub(crate) async fn serve(self, beside: Beside, mut ends: oneshot::Receiver<()>) {
-        let Self { listener, address, options } = self;
-        let (drain, draining) = watch::channel(false);
+        let Self { listener, address, ports, mut options } = self;
         let mut counted = Metrics::default();
         let (kinds, ids) = (reference::all_kinds(), reference::ids());
         let counts = Arc::new(ServerMetrics::new(NAMING, &kinds, &ids, &mut counted));
-        let protection = match protect(&options, &beside, &counts, draining) {
-            Ok(protection) => protection,
+        let of_ports = ports.is_some().then(|| Arc::new(services::counts(&mut counted)));
+        let signer = Arc::new(options.signer.take());
+        let here = Listener { section: SECTION, limits: &options.limits, open_max: options.config.open_max };
+        let (protection, drain) = match here.protect(&options, &beside, &counts) {
+            Ok(protected) => protected,
             Err(error) => return tracing::error!(%error, "the store is not served"),
         };
-        let signer = Arc::new(options.signer);
         let store = loop {
             let opened = Contexts {
                 beside: &beside,
                 address,
                 config: &options.config,
+                parts: options.parts,
                 demo_stock: options.demo_stock,
                 protection: &protection,
                 signer: &signer,
@@ -425,7 +465,7 @@ impl Bound {
             match opened.open().await {
                 Ok(store) => break store,
                 Err(NotOpen { why, passes: true }) => {
-                    tracing::warn!(%why, "the store waits until its databases can be opened");
+                    tracing::warn!(%why, "the store waits until it can be opened");
                     tokio::select! {
                         () = tokio::time::sleep(AGAIN_AFTER) => {}
                         _ = &mut ends => return,
@@ -436,12 +476,54 @@ impl Bound {
                 }
             }
         };
+        let mut seen = vec![(Arc::clone(&protection), counts)];
+        let mut others = JoinSet::new();
+        let (end_others, others_end) = oneshot::channel::<()>();
+        if let (Some(at), Some(counts)) = (ports, of_ports) {
+            let there =
+                match ForOthers::open(&options, &beside, (at, store.offered), &counts, &mut ends).await {
+                    Some(there) => there,
+                    None => return,
+                };
+            seen.push((Arc::clone(&there.protection), counts));
+            others.spawn(there.serve(others_end));
+        }
         let open_max = options.config.open_max;
         let mut operations = store.operations;
-        operations.extend(health(&protection, counts, counted, (store.catalog, store.databases)));
-        let listening = Listening::new(&protection, operations, (), Callers::Public, open_max);
-        let listening = Arc::new(listening.with_problem_page(store.problem_page));
-        let served = run(&protection, &listening, listener, drain, ends).await;
+        operations.extend(health(&protection, seen, counted, store.seen));
+        let mut listening = Listening::new(&protection, operations, (), Callers::Public, open_max);
+        if let Some(page) = store.problem_page {
+            listening = listening.with_problem_page(page);
+        }
+        let listening = Arc::new(listening);
+        let (end, own_end) = oneshot::channel::<()>();
+        let mut own = std::pin::pin!(run(&protection, &listening, listener, drain, own_end));
+        let mut end = Some(end);
+        let mut others_ended = None;
+        // A part that does not answer the others any more is no part: it ends, to be started again.
+        let served = loop {
+            tokio::select! {
+                served = &mut own => break served,
+                _ = &mut ends, if end.is_some() => drop(end.take()),
+                Some(ended) = others.join_next(), if others_ended.is_none() => {
+                    others_ended = Some(ended);
+                    drop(end.take());
+                }
+            }
+        };
+        // The other contexts may still ask for what the last shoppers want.
+        drop(end_others);
+        let others_ended = match others_ended {
+            Some(ended) => Some(ended),
+            None => others.join_next().await,
+        };
+        match others_ended {
+            Some(Ok(Err(error))) => tracing::error!(%error, "the listener for other contexts has ended"),
+            Some(Err(error)) => {
+                tracing::error!(%error, "the listener for other contexts has ended: a defect")
+            }
+            Some(Ok(Ok(()))) | None => {}
+        }
         drop(store.loops);
         if let Err(error) = served {
             tracing::error!(%error, "the store has ended");
@@ -449,32 +531,89 @@ impl Bound {
     }
 }
 
-fn protect(
-    options: &Options,
-    beside: &Beside,
-    counts: &Arc<ServerMetrics>,
-    draining: watch::Receiver<bool>,
-) -> io::Result<Arc<Protection>> {
-    let open_max = options.config.open_max;
-    let connections = ConnectionsConfig { open_max, ..options.connections.clone() };
-    let denied = DenyList::open(&beside.data)?;
-    let clock = Arc::clone(&beside.clock);
-    let is_demo = options.demo_stock.is_some();
-    let pressure = Pressure::new(options.memory.clone(), connections.memory_mark_percent, open_max);
-    Ok(Arc::new(Protection {
-        section: SECTION,
-        addresses: Arc::new(AddressFilter::new(&options.limits, open_max, is_demo, denied)),
-        pressure: Arc::new(pressure),
-        cors: Arc::new(Cors::new(&[], "")),
-        api_keys: Arc::clone(&options.api_keys),
-        counters: Counters::default(),
-        policy: Arc::new(Counting(Arc::clone(counts))),
-        draining,
-        turn_ms_max: AtomicU32::new(0),
-        is_https: options.config.public_url.starts_with("https://"),
-        clock: Arc::new(move || clock.now()),
-        settings: connections,
-    }))
+/// The listener on which a part answers the other contexts.
+struct ForOthers {
+    listener: std::net::TcpListener,
+    listening: Arc<Listening>,
+    protection: Arc<Protection>,
+    drain: watch::Sender<bool>,
+}
+
+impl ForOthers {
+    /// Opens it, once its port is free; `None` if the process is to end before.
+    async fn open(
+        options: &Options,
+        beside: &Beside,
+        (at, offered): (SocketAddr, services::Offered),
+        counts: &Arc<ServerMetrics>,
+        ends: &mut oneshot::Receiver<()>,
+    ) -> Option<Self> {
+        let (limits, open_max) = (services::limits(), services::OPEN_MAX);
+        let of = Listener { section: SECTION, limits: &limits, open_max };
+        let try_open = || {
+            let key = services::key(&beside.data.join("keys"))?;
+            let (listener, _) = services::listen(at, options.connections.backlog)?;
+            let (protection, drain) = of.protect(options, beside, counts)?;
+            Ok::<_, io::Error>((listener, key, protection, drain))
+        };
+        loop {
+            match try_open() {
+                Ok((listener, key, protection, drain)) => {
+                    let listening = Arc::new(services::listening(offered, key, &protection));
+                    return Some(Self { listener, listening, protection, drain });
+                }
+                Err(error) => tracing::warn!(%error, "the store waits until it can answer other contexts"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN_AFTER) => {}
+                _ = &mut *ends => return None,
+            }
+        }
+    }
+
+    async fn serve(self, ends: oneshot::Receiver<()>) -> io::Result<()> {
+        run(&self.protection, &self.listening, self.listener, self.drain, ends).await
+    }
+}
+
+/// What is protected: the public listener, or that for other contexts.
+struct Listener<'a> {
+    section: &'static str,
+    limits: &'a AddressLimits,
+    open_max: usize,
+}
+
+impl Listener<'_> {
+    /// Its protection, and what tells it to drain.
+    fn protect(
+        &self,
+        options: &Options,
+        beside: &Beside,
+        counts: &Arc<ServerMetrics>,
+    ) -> io::Result<(Arc<Protection>, watch::Sender<bool>)> {
+        let open_max = self.open_max;
+        let (drain, draining) = watch::channel(false);
+        let connections = ConnectionsConfig { open_max, ..options.connections.clone() };
+        let denied = DenyList::open(&beside.data)?;
+        let clock = Arc::clone(&beside.clock);
+        let is_demo = options.demo_stock.is_some();
+        let pressure = Pressure::new(options.memory.clone(), connections.memory_mark_percent, open_max);
+        let protection = Protection {
+            section: self.section,
+            addresses: Arc::new(AddressFilter::new(self.limits, open_max, is_demo, denied)),
+            pressure: Arc::new(pressure),
+            cors: Arc::new(Cors::new(&[], "")),
+            api_keys: Arc::clone(&options.api_keys),
+            counters: Counters::default(),
+            policy: Arc::new(Counting(Arc::clone(counts))),
+            draining,
+            turn_ms_max: AtomicU32::new(0),
+            is_https: options.config.public_url.starts_with("https://"),
+            clock: Arc::new(move || clock.now()),
+            settings: connections,
+        };
+        Ok((Arc::new(protection), drain))
+    }
 }
 
 /// Serves until `ends`, then answers the requests that have come.
@@ -489,7 +628,7 @@ async fn run(
     // What operators deny is noticed here; what cannot be read is said by the gate.
     let at_look = move || drop(denied.addresses.denied().refresh());
     let (open, relieve) = (move || of.open(), move || relieved.relieve());
-    let watch = Watch::start(SECTION, Arc::clone(&protection.pressure), open, at_look, relieve)?;
+    let watch = Watch::start(protection.section, Arc::clone(&protection.pressure), open, at_look, relieve)?;
     let mut beside = JoinSet::new();
     beside.spawn(Arc::clone(protection).note_lateness());
     let mut accepting = JoinSet::new();
@@ -509,29 +648,32 @@ async fn run(
 }
 
 /// The API's documents, liveness for a balancer, and metrics for those with an API key: the
-/// listener is public.
+/// listener is public. `listeners` are all of this process, with their counts.
 fn health(
-    protection: &Arc<Protection>,
-    counts: Arc<ServerMetrics>,
+    protection: &Protection,
+    listeners: Vec<(Arc<Protection>, Arc<ServerMetrics>)>,
     counted: Metrics,
-    (catalog, databases): (Arc<catalog::service::Service>, Vec<(String, Sql)>),
+    seen: Seen,
 ) -> Vec<Operation<()>> {
     use web::{
         api_keys::Role,
         operation::{Access, get},
     };
-    let (counted, protection) = (Arc::new(counted), Arc::clone(protection));
+    let counted = Arc::new(counted);
     let keys = Arc::clone(&protection.api_keys);
     let metrics = move || {
         let mut now = Metrics::default();
-        counts.read(&protection, &mut now);
-        let (counted, catalog, databases) = (Arc::clone(&counted), Arc::clone(&catalog), databases.clone());
+        listeners.iter().for_each(|(protection, counts)| counts.read(protection, &mut now));
+        let (counted, seen) = (Arc::clone(&counted), seen.clone());
         async move {
-            if let Ok(figures) = catalog.search_figures().await {
-                search_metrics(&figures, &mut now);
+            if let Some(catalog) = &seen.catalog {
+                if let Ok(figures) = catalog.search_figures().await {
+                    search_metrics(&figures, &mut now);
+                }
+                cache::metrics(catalog, &mut now);
             }
-            cache::metrics(&catalog, &mut now);
-            databases::metrics(&databases, &mut now);
+            databases::metrics(&seen.databases, &mut now);
+            seen.others.metrics(&mut now);
             web::metrics::answer(&[&*counted, &now])
         }
     };
@@ -548,182 +690,6 @@ fn search_metrics(figures: &catalog::search::Figures, into: &mut Metrics) {
     into.value(gauge("behind", "Changes of the catalogue that the search's index lacks"), figures.behind);
     into.value(gauge("bytes", "Memory of the search's index"), figures.bytes);
     into.value(gauge("is_built", "1 if searches use the index"), u64::from(figures.is_built));
-}
-
-/// What the contexts are made of.
-struct Contexts<'a> {
-    beside: &'a Beside,
-    /// Of the listener.
-    address: SocketAddr,
-    config: &'a Config,
-    demo_stock: Option<u64>,
-    protection: &'a Arc<Protection>,
-    signer: &'a Arc<Option<Signer>>,
-}
-
-impl Contexts<'_> {
-    async fn open(&self) -> Result<Store, NotOpen> {
-        let Beside { data, clock, keys, ports, sale_origin } = self.beside;
-        let returns =
-            sale::Returns { keys: Arc::clone(keys), clock: Arc::clone(clock), origin: self.words().origin };
-        let (dir, clock) = (data.join("store"), Arc::clone(clock));
-        let is_demo = self.demo_stock.is_some();
-        let (databases, secret, mail) = {
-            let (dir, keys) = (dir.clone(), data.join("keys"));
-            let (config, mail) = (self.config.clone(), self.config.mail.clone());
-            let opened = tokio::task::spawn_blocking(move || {
-                let secret = web::secret::read_or_create_secret(&keys.join("sandbox.key"), || {
-                    random_bytes::<32>().map(|bytes| bytes.to_vec())
-                })?;
-                let databases = Databases::open(&config, &dir)?;
-                Ok::<_, NotOpen>((databases, secret, mail.open(&dir)?))
-            });
-            opened.await.map_err(io::Error::other)??
-        };
-        let all = databases.all();
-        let cache = self.config.cache.settings();
-        let opened = catalog::service::Service::open_cached(databases.catalog, Arc::clone(&clock), cache);
-        let catalog = opened.await?;
-        payment::service::migrate(&databases.payments).await?;
-        let sandbox = payment::sandbox::Sandbox::new(databases.payments.clone(), Arc::clone(&clock), &secret);
-        let provider: Arc<dyn payment::provider::Provider> = if self.config.is_sandbox(is_demo) {
-            Arc::clone(&sandbox) as _
-        } else if self.config.payments == STRIPE {
-            let (settings, shop) = (self.config.stripe.clone(), self.config.public_url.clone());
-            let read = tokio::task::spawn_blocking(move || settings.open(&shop));
-            let settings =
-                read.await.map_err(io::Error::other)?.and_then(|of| match is_demo && of.is_live() {
-                    true => Err("a demo takes no money: want a key of Stripe's test mode, sk_test_…".into()),
-                    false => Ok(of),
-                });
-            let stripe = settings.and_then(|of| payment::stripe::Stripe::new(of, Arc::clone(&clock)));
-            stripe.map_err(|why| NotOpen { why, passes: false })?
-        } else {
-            Arc::new(payment::no_provider::NoProvider)
-        };
-        let payments = payment::service::Service::new(
-            databases.payments,
-            Arc::clone(&clock),
-            Arc::new(SystemChance),
-            provider,
-        );
-        let stock = inventory::service::Service::open(databases.inventory, Arc::clone(&clock)).await?;
-        let shards = order::shards::Shards::open(databases.orders, clock.now(), &SystemChance).await?;
-        let orders = order::service::Service::new(order::service::Needs {
-            shards,
-            clock: Arc::clone(&clock),
-            chance: Arc::new(SystemChance),
-            catalog: Arc::clone(&catalog) as _,
-            sales: Arc::clone(&ports.holds),
-            payments: Arc::clone(&payments) as _,
-            stock: Arc::clone(&stock) as _,
-            rules: self.config.rules(),
-        });
-        let accounts = account::service::Service::open(account::service::Needs {
-            sql: databases.accounts,
-            clock,
-            sign: self.sign(),
-            mail,
-            shop: self.words(),
-            holds: vec![Arc::clone(&orders) as _],
-        });
-        let accounts = accounts.await?;
-        let provider = {
-            let (oidc, accounts) = (self.config.oidc.clone(), Arc::clone(&accounts));
-            let origin = self.words().origin;
-            let opened = tokio::task::spawn_blocking(move || oidc.open(&origin, &accounts));
-            let opened = opened.await.map_err(io::Error::other)?;
-            opened.map_err(|why| NotOpen { why, passes: false })?
-        };
-        if let Some(in_sale) = self.demo_stock {
-            let filled = async {
-                demo::fill(&catalog).await?;
-                demo::fill_stock(&stock, in_sale).await
-            };
-            filled.await.map_err(|error| NotOpen { why: error.to_string(), passes: true })?;
-        }
-        let posts = |tells| Arc::clone(ports.posts(tells));
-        let inbox = |follows| Arc::clone(ports.inbox(follows));
-        let mut webhooks = JoinSet::new();
-        webhooks.spawn(Arc::clone(&sandbox).send_webhooks(Arc::clone(&payments)));
-        let loops = vec![
-            payments.start(posts(Tells::Payments)),
-            stock.start(posts(Tells::Stock)),
-            orders.start(inbox(Follows::Winners), inbox(Follows::Paid), posts(Tells::Orders)),
-            webhooks,
-            accounts.start(),
-            catalog.start(),
-        ];
-        let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
-            catalog: Arc::clone(&catalog) as _,
-            accounts: Arc::clone(&accounts) as _,
-            guests: Arc::clone(&accounts) as _,
-            orders: Arc::clone(&orders) as _,
-            payments: Arc::clone(&payments) as _,
-            carts: Arc::clone(&orders) as _,
-            stock: Arc::clone(&stock) as _,
-            sales: Arc::clone(&ports.views),
-            returns: Arc::new(returns),
-            name: [self.config.name.clone(), self.config.name_zh.clone()],
-            origin: self.words().origin,
-            sale_origin: sale_origin.clone(),
-            is_demo,
-            takes_payments: is_demo || !self.config.payments.is_empty(),
-            has_sandbox: self.config.is_sandbox(is_demo),
-            provider: provider.map(|port| shop::parts::Provider { port, name: self.config.oidc.names() }),
-            sign_ins: shop::parts::sign_ins(),
-            new_carts: shop::parts::new_carts(),
-            guest_check_outs: shop::parts::guest_check_outs(),
-            protection: Arc::clone(self.protection),
-        }));
-        let problem_page = shop::problem_page(&parts);
-        let protection = || Arc::clone(self.protection);
-        let of_catalog = catalog::api::Parts { service: Arc::clone(&catalog), protection: protection() };
-        let of_orders = order::api::Parts { service: Arc::clone(&orders), protection: protection() };
-        let of_payments = payment::api::Parts { service: Arc::clone(&payments), protection: protection() };
-        let of_stock = inventory::api::Parts { service: Arc::clone(&stock), protection: protection() };
-        let of_sandbox =
-            payment::sandbox::page::Parts { service: sandbox, protection: Arc::clone(self.protection) };
-        let of_accounts =
-            account::api::Parts { service: Arc::clone(&accounts), protection: Arc::clone(self.protection) };
-        let customers = account::api::operations().into_iter().chain(account::pages::pages());
-        let customers = customers.map(|operation| operation.with_state(of_accounts.clone()));
-        let shop = shop::operations().into_iter().map(|operation| operation.with_state(parts.clone()));
-        let sandbox = payment::sandbox::page::operations().into_iter();
-        let sandbox = sandbox.map(|operation| operation.with_state(of_sandbox.clone()));
-        let media = catalog::media::operations().into_iter();
-        let media = media.map(|operation| operation.with_state(Arc::clone(&catalog)));
-        let products = catalog::api::operations().into_iter().chain(catalog::pages::pages());
-        let products =
-            products.chain(catalog::trail_pages::operations()).chain(catalog::trail_pages::pages());
-        let products = products.map(|operation| operation.with_state(of_catalog.clone()));
-        let of_shoppers = order::api::operations().into_iter().chain(order::pages::pages());
-        let of_shoppers = of_shoppers.map(|operation| operation.with_state(of_orders.clone()));
-        let paid = payment::api::operations().into_iter().chain(payment::pages::pages());
-        let paid = paid.map(|operation| operation.with_state(of_payments.clone()));
-        let stocked = inventory::api::operations().into_iter().chain(inventory::pages::pages());
-        let stocked = stocked.map(|operation| operation.with_state(of_stock.clone()));
-        let pages = shop.chain(sandbox).chain(media);
-        let operations = pages.chain(products).chain(of_shoppers).chain(paid).chain(stocked).chain(customers);
-        Ok(Store { operations: operations.collect(), loops, catalog, databases: all, problem_page })
-    }
-
-    /// What letters say of the shop. Their links lead to where it says that it is, or to its
-    /// listener: never to what a request says.
-    fn words(&self) -> account::service::ShopWords {
-        let Config { name, name_zh, .. } = self.config;
-        let origin = self.config.origin(self.address);
-        account::service::ShopWords { name: [name.clone(), name_zh.clone()], origin }
-    }
-
-    fn sign(&self) -> account::service::SignForSale {
-        let signer = Arc::clone(self.signer);
-        Box::new(move |account, now| {
-            let Signer { secret, config } = signer.as_ref().as_ref()?;
-            let shopper = web::jwt::Shopper { id: account.to_string(), tier: 0 };
-            Some(web::jwt::sign_token(secret, config, &shopper, now, SALE_TOKEN_SECONDS))
-        })
-    }
 }
 
 fn topic_of(name: &str) -> TopicId {

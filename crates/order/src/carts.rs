@@ -128,12 +128,7 @@ impl Service {
         Ok(view)
     }
 
-    async fn change_line(
-        &self,
-        owner: CartOwner,
-        sku: Sku,
-        quantity: Quantity,
-    ) -> Result<CartView, StoreError> {
+    async fn change_line(&self, owner: CartOwner, sku: Sku, quantity: Quantity) -> Result<(), StoreError> {
         let (Quantity::Add(count) | Quantity::Set(count)) = quantity;
         if count > LINE_QUANTITY_MAX || quantity == Quantity::Add(0) {
             return Err(StoreError::Invalid(format!("quantity: want 1 to {LINE_QUANTITY_MAX}")));
@@ -155,11 +150,10 @@ impl Service {
             }
         }
         let (bucket, at) = (Bucket::of_shopper(&name), self.needs.clock.now());
-        let lines = self.needs.shards.write(bucket, move |tx| {
-            cart_rows::change(tx, at, &name, &sku, quantity)?;
-            cart_rows::lines(tx, &name).map_err(ChangeError::Sql)
-        });
-        self.view_of(lines.await.map_err(of_change)?).await
+        // Nothing is asked of others after it: it would be done, and be told as if it were not.
+        let changed =
+            self.needs.shards.write(bucket, move |tx| cart_rows::change(tx, at, &name, &sku, quantity));
+        changed.await.map_err(of_change)
     }
 
     /// Of what is in both, the larger number stays: so it may be done twice.
@@ -477,6 +471,13 @@ fn order_line(line: &CartLine) -> OrderLine {
     }
 }
 
+impl Service {
+    fn key_for(&self, shopper: AccountId) -> Result<OrderId, StoreError> {
+        let random = self.random().map_err(|error| of_sql(&error))?;
+        Ok(OrderId::in_bucket(self.needs.clock.now(), Bucket::of_shopper(&shopper.to_string()), random))
+    }
+}
+
 impl Carts for Service {
     fn cart(&self, owner: CartOwner) -> Asked<'_, CartView> {
         Box::pin(async move {
@@ -492,7 +493,7 @@ impl Carts for Service {
         })
     }
 
-    fn change(&self, owner: CartOwner, sku: Sku, quantity: Quantity) -> Asked<'_, CartView> {
+    fn change(&self, owner: CartOwner, sku: Sku, quantity: Quantity) -> Asked<'_, ()> {
         Box::pin(self.change_line(owner, sku, quantity))
     }
 
@@ -500,17 +501,14 @@ impl Carts for Service {
         Box::pin(self.merge_into(guest, into))
     }
 
-    fn shipping(&self) -> Vec<ShippingMethod> {
-        self.needs.rules.shipping.clone()
+    fn quotes(&self, goods: Money) -> Asked<'_, Vec<(ShippingMethod, Quote)>> {
+        let rules = &self.needs.rules;
+        let by = |method: &ShippingMethod| Some((method.clone(), rules.quote(goods, &method.id)?.0));
+        Box::pin(std::future::ready(Ok(rules.shipping.iter().filter_map(by).collect())))
     }
 
-    fn quote(&self, cart: &CartView, shipping: &str) -> Option<Quote> {
-        Some(self.needs.rules.quote(cart.goods?, shipping)?.0)
-    }
-
-    fn new_key(&self, shopper: AccountId) -> Result<OrderId, StoreError> {
-        let random = self.random().map_err(|error| of_sql(&error))?;
-        Ok(OrderId::in_bucket(self.needs.clock.now(), Bucket::of_shopper(&shopper.to_string()), random))
+    fn new_key(&self, shopper: AccountId) -> Asked<'_, OrderId> {
+        Box::pin(std::future::ready(self.key_for(shopper)))
     }
 
     fn check_out(&self, check_out: CheckOut) -> Asked<'_, OrderView> {

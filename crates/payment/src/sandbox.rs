@@ -37,14 +37,20 @@ const PAUSE_MAX: DurationMs = DurationMs(60_000);
 const CHARGES: &str = "charges";
 const REFUNDS: &str = "refunds";
 
+/// What is said of money that was taken, and of that which was taken once more for the same charge.
+const SUCCEEDED: &str = "succeeded";
+const AGAIN: &str = "succeeded_again";
+
 /// What the payer can choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     Pay,
     /// The provider refuses the card.
     Fail,
-    /// The success is told a minute later.
+    /// The money comes a minute later, and the success is told then.
     PayLate,
+    /// The money is taken twice, and each time the success is told.
+    PayTwice,
     /// The success is told twice, as two events.
     TellTwice,
     /// The success is never told: the shop finds it in the provider's books.
@@ -52,7 +58,8 @@ pub enum Choice {
 }
 
 impl Choice {
-    pub const ALL: [Self; 5] = [Self::Pay, Self::Fail, Self::PayLate, Self::TellTwice, Self::TellNever];
+    pub const ALL: [Self; 6] =
+        [Self::Pay, Self::Fail, Self::PayLate, Self::PayTwice, Self::TellTwice, Self::TellNever];
 
     /// Its name in the page's form.
     pub fn as_str(self) -> &'static str {
@@ -60,6 +67,7 @@ impl Choice {
             Self::Pay => "pay",
             Self::Fail => "fail",
             Self::PayLate => "pay_late",
+            Self::PayTwice => "pay_twice",
             Self::TellTwice => "tell_twice",
             Self::TellNever => "tell_never",
         }
@@ -130,19 +138,20 @@ impl Sandbox {
         let chosen = self.sql.write(move |tx| {
             let Some(found) = charge(tx, &reference)? else { return Ok(None) };
             if found.is_open {
-                let state = if choice == Choice::Fail { "failed" } else { "succeeded" };
-                tx.execute(
-                    "UPDATE sandbox_charges SET state = ?, paid_at = ? WHERE reference = ?",
-                    params![state, now.0, &reference],
-                )?;
+                let state = if choice == Choice::Fail { "failed" } else { SUCCEEDED };
                 let due_at = if choice == Choice::PayLate { now.plus(LATE) } else { now };
-                let times = match choice {
-                    Choice::Pay | Choice::Fail | Choice::PayLate => 1,
-                    Choice::TellTwice => 2,
-                    Choice::TellNever => 0,
+                tx.execute(
+                    "UPDATE sandbox_charges SET state = ?, paid_at = ?, is_twice = ? WHERE reference = ?",
+                    params![state, due_at.0, choice == Choice::PayTwice, &reference],
+                )?;
+                let told: &[&str] = match choice {
+                    Choice::Pay | Choice::Fail | Choice::PayLate => &[state],
+                    Choice::PayTwice => &[state, AGAIN],
+                    Choice::TellTwice => &[state, state],
+                    Choice::TellNever => &[],
                 };
-                for number in 1..=times {
-                    add_webhook(tx, &reference, &format!("{reference}-{state}-{number}"), state, due_at)?;
+                for (number, said) in (1..).zip(told) {
+                    add_webhook(tx, &reference, &format!("{reference}-{state}-{number}"), said, due_at)?;
                 }
             }
             Ok::<_, SqlError>(Some(found))
@@ -184,6 +193,12 @@ impl Sandbox {
             write?;
         }
         Ok(count)
+    }
+
+    /// Sends what is due now. Returns how many there were.
+    #[cfg(test)]
+    pub(crate) async fn tell(&self, to: &Service) -> usize {
+        self.send_due(to).await.unwrap()
     }
 
     fn signed(&self, body: &str) -> HeaderMap {
@@ -274,14 +289,14 @@ impl Provider for Sandbox {
         signature::verify(&self.secret, (headers, SIGNATURE), body, self.clock.now())?;
         let webhook: Webhook =
             serde_json::from_slice(body).map_err(|error| WebhookError::Form(error.to_string()))?;
-        let said = match &*webhook.said {
-            "succeeded" => Said::Succeeded,
-            "failed" => Said::Failed,
-            "refunded" => Said::Refunded,
+        let Webhook { id, reference, said, amount, refund } = webhook;
+        Ok(vec![match &*said {
+            SUCCEEDED => event(id, reference, Said::Succeeded, amount, refund),
+            AGAIN => taken_again(id, reference, amount),
+            "failed" => event(id, reference, Said::Failed, amount, refund),
+            "refunded" => event(id, reference, Said::Refunded, amount, refund),
             other => return Err(WebhookError::Form(format!("said: {other:?}"))),
-        };
-        let Webhook { id, reference, said: _, amount, refund } = webhook;
-        Ok(vec![event(id, reference, said, amount, refund)])
+        }])
     }
 
     fn ledger(&self, from: TimeMs, to: TimeMs, after: Option<String>) -> Asked<'_, LedgerPage> {
@@ -302,6 +317,12 @@ fn event(id: String, reference: String, said: Said, amount: Money, refund_key: O
     Event { id, payment: None, reference, said, movement, amount, refund_key }
 }
 
+/// Money that was taken once more for the same charge.
+fn taken_again(id: String, reference: String, amount: Money) -> Event {
+    let movement = format!("{reference}-again");
+    Event { movement, ..event(id, reference, Said::Succeeded, amount, None) }
+}
+
 /// A page of what was paid and given back between these times. Those that are given back come after
 /// all that were paid; within each the order is that of references.
 fn ledger(
@@ -318,18 +339,25 @@ fn ledger(
         Ok::<_, SqlError>(Money { currency: row.parsed(1, "a currency")?, amount_minor: row.count(2)? })
     };
     if !is_refunds {
-        let text = "SELECT reference, currency, amount_minor, paid_at FROM sandbox_charges \
+        let text = "SELECT reference, currency, amount_minor, paid_at, is_twice FROM sandbox_charges \
                     WHERE state = 'succeeded' AND paid_at >= ? AND paid_at < ? AND reference > ? \
                     ORDER BY reference LIMIT ?";
-        let movements = tx.query(text, params![from.0, to.0, reference, AT_ONCE], |row| {
+        let charges = tx.query(text, params![from.0, to.0, reference, AT_ONCE], |row| {
             let (reference, amount) = (row.text(0)?, currency_and_amount(row)?);
-            let at = TimeMs(row.count(3)?);
-            Ok((at, event(format!("{reference}-books"), reference, Said::Succeeded, amount, None)))
+            Ok((TimeMs(row.count(3)?), reference, amount, row.count(4)? != 0))
         })?;
-        let next = match movements.last() {
-            Some((_, last)) if movements.len() == AT_ONCE => format!("{CHARGES}/{}", last.reference),
+        let next = match charges.last() {
+            Some((_, last, ..)) if charges.len() == AT_ONCE => format!("{CHARGES}/{last}"),
             _ => REFUNDS.to_owned(),
         };
+        let mut movements = Vec::with_capacity(charges.len());
+        for (at, reference, amount, is_twice) in charges {
+            let id = format!("{reference}-books");
+            if is_twice {
+                movements.push((at, taken_again(format!("{id}-again"), reference.clone(), amount)));
+            }
+            movements.push((at, event(id, reference, Said::Succeeded, amount, None)));
+        }
         return Ok(LedgerPage { movements, next: Some(next) });
     }
     let text = "SELECT r.reference, c.currency, r.amount_minor, r.at, r.refund_key FROM sandbox_refunds r \

@@ -118,6 +118,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "refunds of money that the provider has under another reference than the payment's",
         statements: &["ALTER TABLE refund_parts ADD COLUMN reference VARCHAR(100)"],
     },
+    Migration {
+        name: "charges of the sandbox that took the money twice",
+        statements: &["ALTER TABLE sandbox_charges ADD COLUMN is_twice TINYINT NOT NULL DEFAULT 0"],
+    },
 ];
 
 /// The key of the refund that gives all back that is left.

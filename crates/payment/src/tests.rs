@@ -77,6 +77,23 @@ impl Till {
         Payments::start(&*self.payments, start).await.unwrap()
     }
 
+    /// What the sandbox has, by its books up to now.
+    async fn ledger_minor(&self) -> i64 {
+        let (mut sum, mut after) = (0, None);
+        loop {
+            let to = self.clock.now().plus(DurationMs(1));
+            let page = self.sandbox.ledger(TimeMs(0), to, after).await.unwrap();
+            for (_, event) in page.movements {
+                let amount = event.amount.amount_minor as i64;
+                sum += if event.said == Said::Succeeded { amount } else { -amount };
+            }
+            after = page.next;
+            if after.is_none() {
+                return sum;
+            }
+        }
+    }
+
     async fn choose(&self, started: &StartedPayment, choice: Choice) {
         let reference = started.url.strip_prefix("/sandbox/").unwrap().to_owned();
         self.sandbox.choose(reference, choice).await.unwrap().unwrap();
@@ -498,6 +515,32 @@ async fn a_refund_by_hand_that_fails_is_asked_for_a_day_later_unless_people_give
     assert_eq!(till.told_of(&started, "off", Said::RefundFailed, 300, None).await, Followed::New);
     till.clock.0.fetch_add(2 * DAY, Relaxed);
     assert_eq!(till.payments.refund_due().await, Ok(0));
+}
+
+/// What a payer can choose on the sandbox's page, as money: it comes late, and it comes twice.
+#[tokio::test]
+async fn the_sandbox_takes_money_late_and_twice_and_what_is_too_much_goes_back() {
+    let till = Till::open().await;
+    let twice = till.start(1).await;
+    till.choose(&twice, Choice::PayTwice).await;
+    let taken = till.ledger_minor().await;
+    assert_eq!(taken, 2_000, "the books have both");
+    assert_eq!(till.sandbox.tell(&till.payments).await, 2);
+    assert_eq!((till.stands().await, till.told().await), ((PaymentState::Succeeded, 0), 1));
+    assert_eq!(till.payments.refund_due().await, Ok(1));
+    assert_eq!(till.payments.refund_due().await, Ok(0));
+    assert_eq!(till.sandbox.tell(&till.payments).await, 1, "that it went back");
+    assert_eq!(till.ledger_minor().await, 1_000);
+    assert_eq!((till.stands().await, till.told().await), ((PaymentState::Succeeded, 0), 1));
+
+    let late = till.start(2).await;
+    till.choose(&late, Choice::PayLate).await;
+    assert_eq!(till.sandbox.tell(&till.payments).await, 0, "nothing has come yet");
+    assert_eq!(till.ledger_minor().await, 1_000);
+    till.clock.0.fetch_add(60_000, Relaxed);
+    assert_eq!(till.sandbox.tell(&till.payments).await, 1);
+    assert_eq!(till.ledger_minor().await, 2_000);
+    assert_eq!(till.told().await, 2);
 }
 
 #[tokio::test]

@@ -200,16 +200,39 @@ struct Current {
     refused: Warning,
     /// Hashes of one-time keys that are not used yet.
     one_time: VecDeque<[u8; 32]>,
-    sessions: VecDeque<Session>,
+    /// Of browsers that have signed in with the server's own link, which only read: their hashes.
+    own_sessions: VecDeque<([u8; 32], Instant)>,
+    /// Of browsers that have signed in with a link of a key, as the file had them that has this
+    /// stamp.
+    sessions: Vec<Session>,
+    sessions_stamp: Option<Stamp>,
 }
 
-/// A browser that has signed in.
-#[derive(Debug)]
+/// A browser that has signed in with the link of a key. All processes on a data directory know it:
+/// the pages of one are often those of several.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Session {
-    hash: [u8; 32],
-    since: Instant,
-    /// The key whose role it has; none for the session of the server's own link, which only reads.
-    of: Option<ApiKey>,
+    /// BLAKE3 of its secret, in hexadecimal.
+    hash: String,
+    since: TimeMs,
+    /// The key whose role it has, as it was: one that was revoked and made again is another.
+    key: ApiKey,
+}
+
+impl Session {
+    /// A session that has begun after `now` is of a clock that was wrong then, or is now.
+    fn is_good(&self, now: TimeMs) -> bool {
+        self.since <= now && now.since(self.since).0 < SESSION_TTL.as_millis() as u64
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sessions {
+    version: u32,
+    /// The newest first.
+    sessions: Vec<Session>,
 }
 
 impl ApiKeys {
@@ -387,30 +410,37 @@ impl ApiKeys {
         let hash = *blake3::hash(one_time.as_bytes()).as_bytes();
         let mut known = self.known();
         let at = known.one_time.iter().position(|h| h.ct_eq(&hash).into())?;
-        let session = begin_session(&mut known, None).ok()?;
+        let session = secret().ok()?;
         known.one_time.remove(at);
+        known.own_sessions.truncate(SESSIONS_MAX - 1);
+        known.own_sessions.push_front((*blake3::hash(session.as_bytes()).as_bytes(), Instant::now()));
         Some(session)
     }
 
     /// The session of this cookie, with the role that its key has now. A revoked key ends its
     /// sessions; an error says that the keys cannot be read now, and nothing of the session.
     pub fn session(&self, session: &str) -> Result<Option<SignedIn>, Unread> {
-        let hash = *blake3::hash(session.as_bytes()).as_bytes();
+        let hash = blake3::hash(session.as_bytes());
         let mut known = self.known();
-        self.reread_if_changed(&mut known);
-        let found = known.sessions.iter().find(|s| bool::from(s.hash.ct_eq(&hash)));
-        let Some(found) = found.filter(|session| session.since.elapsed() < SESSION_TTL) else {
-            return Ok(None);
+        let is_own = |(own, since): &([u8; 32], Instant)| {
+            bool::from(own.ct_eq(hash.as_bytes())) && since.elapsed() < SESSION_TTL
         };
-        let (name, role) = match &found.of {
-            None => (OWN_SESSION.to_owned(), Role::ReadOnly),
-            Some(_) if known.is_unread => return Err(Unread),
-            Some(of) => match known.keys.iter().find(|key| *key == of) {
-                Some(key) if !key.has_logs_own_name() => {
-                    (key.name.clone(), key.role().unwrap_or(Role::ReadOnly))
+        let (name, role) = match known.own_sessions.iter().any(is_own) {
+            true => (OWN_SESSION.to_owned(), Role::ReadOnly),
+            false => {
+                self.reread_if_changed(&mut known);
+                if known.is_unread || self.reread_sessions_if_changed(&mut known).is_err() {
+                    return Err(Unread);
                 }
-                _ => return Ok(None),
-            },
+                let (now, hash) = (wall_clock(), hash.to_hex());
+                let is_it = |of: &&Session| bool::from(of.hash.as_bytes().ct_eq(hash.as_bytes()));
+                let found = known.sessions.iter().find(is_it).filter(|found| found.is_good(now));
+                let key = found.and_then(|found| known.keys.iter().find(|key| **key == found.key));
+                match key.filter(|key| !key.has_logs_own_name()) {
+                    Some(key) => (key.name.clone(), key.role().unwrap_or(Role::ReadOnly)),
+                    None => return Ok(None),
+                }
+            }
         };
         let token = blake3::derive_key("floodgate operators' forms v1", session.as_bytes());
         Ok(Some(SignedIn { name, role, form_token: BASE32_NOPAD.encode(&token[..20]) }))
@@ -482,8 +512,69 @@ impl ApiKeys {
         if let Some(why) = why {
             return Ok(Taken::Refused { name, why });
         }
-        let session = begin_session(&mut known, Some(link.key))?;
+        drop(known);
+        let session = self.begin_session(link.key)?;
         Ok(Taken::Session { name, session })
+    }
+
+    /// A new session with the role of a key. The oldest of too many ends.
+    fn begin_session(&self, key: ApiKey) -> io::Result<String> {
+        let session = secret()?;
+        let (hash, now) = (blake3::hash(session.as_bytes()).to_hex().to_string(), wall_clock());
+        let _lock = self.lock()?;
+        // What cannot be read any more has no session that is good.
+        let mut kept = match self.read_sessions() {
+            Err(error) if passes(&error) => return Err(error),
+            kept => kept.unwrap_or_default(),
+        };
+        kept.sessions.retain(|session| session.is_good(now));
+        kept.sessions.truncate(SESSIONS_MAX - 1);
+        kept.sessions.insert(0, Session { hash, since: now, key });
+        kept.version = VERSION;
+        write_secret(&self.sessions_path(), &serde_json::to_vec_pretty(&kept).map_err(io::Error::other)?)?;
+        Ok(session)
+    }
+
+    fn sessions_path(&self) -> PathBuf {
+        self.path.with_file_name("sessions.json")
+    }
+
+    fn read_sessions(&self) -> io::Result<Sessions> {
+        let path = self.sessions_path();
+        let bytes = match read_secret(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Sessions::default()),
+            read => read?,
+        };
+        let kept: Sessions = serde_json::from_slice(&bytes)
+            .map_err(|_| invalid(format!("{}: it cannot be read: remove it", path.display())))?;
+        match kept.version {
+            VERSION => Ok(kept),
+            other => Err(invalid(format!("{}: version {other}, want {VERSION}: remove it", path.display()))),
+        }
+    }
+
+    /// An error is one that passes: whether a session is good is not known now. Of a file that
+    /// cannot be read for good, none is.
+    fn reread_sessions_if_changed(&self, known: &mut Current) -> io::Result<()> {
+        let stamp = stamp_of(&self.sessions_path());
+        if stamp == known.sessions_stamp {
+            return Ok(());
+        }
+        known.sessions = match self.read_sessions() {
+            Err(error) if passes(&error) => {
+                if known.unread.due().is_some() {
+                    tracing::error!(%error, "sessions of operators not read: they get 503 until they can be");
+                }
+                return Err(error);
+            }
+            Err(error) => {
+                tracing::error!(%error, "sessions of operators not read: all have to sign in again");
+                Vec::new()
+            }
+            Ok(kept) => kept.sessions,
+        };
+        known.sessions_stamp = stamp;
+        Ok(())
     }
 
     fn links_path(&self) -> PathBuf {
@@ -542,10 +633,7 @@ impl ApiKeys {
     }
 
     fn stamp(&self) -> Option<Stamp> {
-        use std::os::unix::fs::MetadataExt;
-        let meta = fs::metadata(&self.path).ok()?;
-        // A mended mode or owner changes the last of them alone.
-        Some((meta.modified().ok()?, meta.ino(), meta.ctime(), meta.ctime_nsec()))
+        stamp_of(&self.path)
     }
 
     fn read(&self) -> io::Result<Stored> {
@@ -638,12 +726,16 @@ pub(crate) enum Taken {
     Unknown,
 }
 
-fn begin_session(known: &mut Current, of: Option<ApiKey>) -> io::Result<String> {
-    let session = secret()?;
-    known.sessions.truncate(SESSIONS_MAX - 1);
-    let hash = *blake3::hash(session.as_bytes()).as_bytes();
-    known.sessions.push_front(Session { hash, since: Instant::now(), of });
-    Ok(session)
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path).ok()?;
+    // A mended mode or owner changes the last of them alone.
+    Some((meta.modified().ok()?, meta.ino(), meta.ctime(), meta.ctime_nsec()))
+}
+
+fn wall_clock() -> TimeMs {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    TimeMs(since.as_millis() as u64)
 }
 
 fn unread() -> Problem {
@@ -798,7 +890,7 @@ mod tests {
             let text = text.replace("nora", name);
             assert!(keys.verify(&text).unwrap().is_some(), "it is that key");
             assert!(refused("authorization", format!("Bearer {text}")).is(&KEY_REFUSED), "{name}");
-            let session = begin_session(&mut keys.known(), Some(key)).unwrap();
+            let session = keys.begin_session(key).unwrap();
             assert!(refused("cookie", format!("{SESSION_COOKIE}={session}")).is(&KEY_MISSING), "{name}");
             assert!(keys.session(&session).unwrap().is_none(), "{name}");
             assert!(keys.mint_sign_in(name, TimeMs(5), LIFETIME).is_err(), "{name}");
@@ -822,6 +914,44 @@ mod tests {
     }
 
     const LIFETIME: DurationMs = DurationMs(600_000);
+
+    /// Pages of one data directory are served by several processes.
+    #[test]
+    fn a_session_is_good_in_every_process_and_outlives_them_for_its_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (ApiKeys::open(dir.path()).unwrap(), ApiKeys::open(dir.path()).unwrap());
+        one.create("nora", Role::Support, TimeMs(5)).unwrap();
+        let key = one.list().unwrap().remove(0);
+        let session = one.begin_session(key.clone()).unwrap();
+        for process in [&one, &other, &ApiKeys::open(dir.path()).unwrap()] {
+            assert_eq!(process.session(&session).unwrap().unwrap().role, Role::Support);
+            assert!(process.session(&session[1..]).unwrap().is_none());
+        }
+        let path = dir.path().join("keys/sessions.json");
+        let kept = fs::read_to_string(&path).unwrap();
+        assert!(!kept.contains(&session), "only a hash is kept");
+        // The newest stay, and those whose time is over, or has not begun, are none.
+        let others: Vec<String> =
+            (1..SESSIONS_MAX).map(|_| other.begin_session(key.clone()).unwrap()).collect();
+        assert!(one.session(&session).unwrap().is_some());
+        other.begin_session(key.clone()).unwrap();
+        assert!(one.session(&session).unwrap().is_none(), "64 newer ones");
+        assert!(others.iter().all(|session| one.session(session).unwrap().is_some()));
+        for wrong in [wall_clock().0 - SESSION_TTL.as_millis() as u64, wall_clock().0 + 60_000] {
+            let hash = blake3::hash(session.as_bytes()).to_hex().to_string();
+            let old = Session { hash, since: TimeMs(wrong), key: key.clone() };
+            let sessions = Sessions { version: VERSION, sessions: vec![old] };
+            write_secret(&path, &serde_json::to_vec(&sessions).unwrap()).unwrap();
+            assert!(one.session(&session).unwrap().is_none(), "{wrong}");
+        }
+        // A damaged file ends them all, and is replaced by the next sign-in.
+        write_secret(&path, b"{").unwrap();
+        assert!(one.session(&others[0]).unwrap().is_none());
+        let session = one.begin_session(key).unwrap();
+        assert!(other.session(&session).unwrap().is_some());
+        one.revoke("nora").unwrap();
+        assert!(other.session(&session).unwrap().is_none());
+    }
 
     #[test]
     fn a_link_of_another_process_signs_in_once_with_the_role_of_its_key() {

@@ -473,11 +473,15 @@ impl Shopper {
             let way = world.pick(&["standard", "express"]);
             let form = |process: Arc<Process>| async move {
                 let cart = process.orders.cart(CartOwner::Account(account)).await?;
-                let total = process.orders.quote(&cart, way).map(|quote| quote.total.amount_minor);
+                let quotes = match cart.goods {
+                    Some(goods) => process.orders.quotes(goods).await?,
+                    None => Vec::new(),
+                };
+                let quote = quotes.into_iter().find(|(method, _)| method.id == way);
                 Ok::<_, StoreError>((
-                    process.orders.new_key(account)?,
-                    process.orders.new_key(account)?,
-                    total,
+                    process.orders.new_key(account).await?,
+                    process.orders.new_key(account).await?,
+                    quote.map(|(_, quote)| quote.total.amount_minor),
                 ))
             };
             let Some(Ok((key, other, Some(total_minor)))) = world.ask(form).await else {

@@ -431,7 +431,7 @@ async fn a_guest_whose_checkout_was_cut_off_is_written_to_or_forgotten() {
     let accounts = open_with(&dir, vec![Arc::clone(&orders) as _]).await;
     let order: OrderId = "01kb8y3n6t8ptejtn3zj8d1q2v".parse().unwrap();
     let kept = async || {
-        let (secret, shopper) = accounts.new_secret().unwrap();
+        let (secret, shopper) = accounts.new_secret().await.unwrap();
         let new = NewGuest {
             secret: secret.clone(),
             email: "ann@example.com".into(),

@@ -2,6 +2,7 @@
 //! serves both.
 
 use super::{AccountId, Address, Asked, OrderId};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use units::TimeMs;
 
@@ -9,7 +10,7 @@ use units::TimeMs;
 pub const ADDRESSES_MAX: usize = 10;
 
 /// What is asked for a new account.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewAccount {
     /// As it was typed; compared without regard to the case of its domain and its local part.
     pub email: String,
@@ -19,7 +20,7 @@ pub struct NewAccount {
 }
 
 /// What a shopper logs in with.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
     pub email: String,
     pub password: String,
@@ -28,7 +29,7 @@ pub struct Credentials {
 }
 
 /// In which language the shop writes to a shopper: that of the page with which it was asked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Language {
     En,
     Zh,
@@ -49,7 +50,7 @@ impl Language {
 }
 
 /// A shopper has forgotten the password.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskReset {
     /// As it was typed.
     pub email: String,
@@ -59,7 +60,7 @@ pub struct AskReset {
 }
 
 /// A new password, with the secret of a link that was mailed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetPassword {
     pub link: String,
     pub password: String,
@@ -67,7 +68,7 @@ pub struct ResetPassword {
 }
 
 /// The shopper of a session says the password once more, for what a borrowed browser may not do.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnPassword {
     pub account: AccountId,
     /// The secret of the session.
@@ -79,7 +80,7 @@ pub struct OwnPassword {
 }
 
 /// A session, as its shopper sees it in a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionView {
     pub began_at: TimeMs,
     pub ends_at: TimeMs,
@@ -88,7 +89,7 @@ pub struct SessionView {
 }
 
 /// What keeps an account from being deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InTheWay {
     /// This order waits for its payment, its delivery, or for money to go back.
     Order(OrderId),
@@ -97,7 +98,7 @@ pub enum InTheWay {
 }
 
 /// What became of an account that was to be deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Deleted {
     /// It is gone. What other contexts have of it is erased in a moment.
     Yes,
@@ -106,7 +107,7 @@ pub enum Deleted {
 }
 
 /// A log-in at the provider of identities that is connected with an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectedLogIn {
     /// The provider, by its URL.
     pub issuer: String,
@@ -116,14 +117,14 @@ pub struct ConnectedLogIn {
 }
 
 /// How the shopper of an account can log in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogInWays {
     pub has_password: bool,
     pub connected: Vec<ConnectedLogIn>,
 }
 
 /// A browser goes to the provider of identities.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoToProvider {
     /// The provider's page.
     pub url: String,
@@ -134,7 +135,7 @@ pub struct GoToProvider {
 }
 
 /// A browser comes back from the provider.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FromProvider {
     /// The [`GoToProvider::cookie`] that it has.
     pub cookie: String,
@@ -146,7 +147,7 @@ pub struct FromProvider {
 }
 
 /// What became of a log-in at the provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProviderAnswer {
     /// A new session, and the path to go to.
     SignedIn(SignedIn, String),
@@ -156,7 +157,7 @@ pub enum ProviderAnswer {
 }
 
 /// Why a log-in at the provider is none here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NotSignedIn {
     /// This browser has not begun it, has ended it already, or took too long.
     Over,
@@ -179,7 +180,7 @@ pub enum NotSignedIn {
 }
 
 /// Who orders without an account.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewGuest {
     /// What [`Guests::new_secret`] has made for the page.
     pub secret: String,
@@ -191,7 +192,7 @@ pub struct NewGuest {
 }
 
 /// A shopper without an account, with one order.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
     /// The shopper of the order.
     pub shopper: AccountId,
@@ -204,7 +205,7 @@ pub struct Guest {
 }
 
 /// An account that takes a guest's order over.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeOver {
     /// A secret that [proves the address](Guest::proves_address).
     pub link: String,
@@ -215,7 +216,7 @@ pub struct TakeOver {
 /// The port of those who order without an account.
 pub trait Guests: Send + Sync {
     /// A new secret for the page of a checkout, and the shopper whom it stands for.
-    fn new_secret(&self) -> Result<(String, AccountId), super::StoreError>;
+    fn new_secret(&self) -> Asked<'_, (String, AccountId)>;
 
     /// Keeps who is about to order. Doing it again with the same secret changes nothing.
     /// [`Invalid`](super::StoreError::Invalid) for what is no address,
@@ -279,7 +280,7 @@ macro_rules! without_fields {
 without_fields! { NewAccount Credentials AskReset ResetPassword OwnPassword GoToProvider FromProvider NewGuest Guest TakeOver }
 
 /// A session.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedIn {
     pub account: AccountId,
     pub name: String,
@@ -298,7 +299,7 @@ impl fmt::Debug for SignedIn {
 }
 
 /// What an account says of its shopper.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     pub account: AccountId,
     pub email: String,

@@ -7,6 +7,7 @@ use super::{
     order::OrderView,
 };
 use crate::IdError;
+use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use units::Money;
 
@@ -15,7 +16,8 @@ pub const CART_LINES_MAX: usize = 100;
 pub const LINE_QUANTITY_MAX: u32 = 99;
 
 /// The secret by which a visitor without an account has a cart: 32 hexadecimal digits in a cookie.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct GuestCart(String);
 
 impl GuestCart {
@@ -39,6 +41,19 @@ impl FromStr for GuestCart {
     }
 }
 
+impl TryFrom<String> for GuestCart {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+impl From<GuestCart> for String {
+    fn from(cart: GuestCart) -> Self {
+        cart.0
+    }
+}
+
 // It opens a cart.
 impl fmt::Debug for GuestCart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,14 +62,14 @@ impl fmt::Debug for GuestCart {
 }
 
 /// Whose cart it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CartOwner {
     Account(AccountId),
     Guest(GuestCart),
 }
 
 /// Whether a line can be bought as it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LineState {
     Good,
     /// So many can be had, fewer than the line has.
@@ -66,7 +81,7 @@ pub enum LineState {
 }
 
 /// A line of a cart, at today's price.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CartLine {
     pub sku: Sku,
     /// None if it is not known any more.
@@ -82,7 +97,7 @@ pub struct CartLine {
 }
 
 /// A cart, in the order in which its lines came.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CartView {
     pub lines: Vec<CartLine>,
     /// Of the lines that are not gone, nor in another currency; `None` if there are none.
@@ -102,7 +117,7 @@ impl CartView {
 }
 
 /// How a line changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Quantity {
     /// So many more.
     Add(u32),
@@ -111,7 +126,7 @@ pub enum Quantity {
 }
 
 /// A cart is to become an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckOut {
     pub shopper: AccountId,
     /// Whose cart it is, if not the shopper's: that of a guest.
@@ -134,19 +149,16 @@ pub trait Carts: Send + Sync {
 
     /// [`Invalid`](super::StoreError::Invalid) names what is wrong: an unknown SKU, one that is
     /// sold in a sale only, a quantity, another currency.
-    fn change(&self, owner: CartOwner, sku: Sku, quantity: Quantity) -> Asked<'_, CartView>;
+    fn change(&self, owner: CartOwner, sku: Sku, quantity: Quantity) -> Asked<'_, ()>;
 
     /// The guest has logged in: what is in the guest's cart comes into the account's.
     fn merge(&self, guest: GuestCart, into: AccountId) -> Asked<'_, ()>;
 
-    /// The ways in which parcels go; at least one.
-    fn shipping(&self) -> Vec<ShippingMethod>;
-
-    /// `None` of an empty cart, or of an unknown way.
-    fn quote(&self, cart: &CartView, shipping: &str) -> Option<Quote>;
+    /// What goods of this price cost in all, by each of the ways in which parcels go.
+    fn quotes(&self, goods: Money) -> Asked<'_, Vec<(ShippingMethod, Quote)>>;
 
     /// A new key for [`CheckOut::key`].
-    fn new_key(&self, shopper: AccountId) -> Result<OrderId, super::StoreError>;
+    fn new_key(&self, shopper: AccountId) -> Asked<'_, OrderId>;
 
     /// The cart becomes an order that waits for its payment, and its units are set aside. The cart
     /// is empty then. [`Conflict`](super::StoreError::Conflict) if it is not as the shopper saw it,

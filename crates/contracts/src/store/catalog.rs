@@ -144,7 +144,7 @@ pub struct Listing {
 }
 
 /// A variant that is published, with what a cart shows of its product.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForSale {
     pub product: ProductSlug,
     pub name: Localized,
@@ -153,7 +153,7 @@ pub struct ForSale {
 }
 
 /// Which products are asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductQuery {
     pub category: Option<ProductSlug>,
     /// Words, in any of the two languages: the best hits come first. Without any, products come in

@@ -16,7 +16,7 @@ pub struct ShippingMethod {
 }
 
 /// What an order of a cart would cost.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
     pub goods: Money,
     pub shipping: Money,

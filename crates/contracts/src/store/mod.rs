@@ -1,6 +1,7 @@
 //! What the contexts of the store say to each other: accounts, catalogue, orders, payments, stock,
 //! and the pages over them. Each context has its own database; these are the ports between them,
-//! which `floodgate` wires by function call: all contexts of a store are in one process.
+//! which `floodgate` wires: by function call in one process, and over HTTP between two. So whatever
+//! goes through a port can be written as JSON and read back.
 
 mod account;
 mod address;

@@ -55,7 +55,7 @@ pub struct PaymentView {
 }
 
 /// What is to be paid.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartPayment {
     pub order: OrderId,
     pub shopper: AccountId,
@@ -65,7 +65,7 @@ pub struct StartPayment {
 }
 
 /// A payment that the shopper can make now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedPayment {
     pub payment: PaymentId,
     /// Where the shopper pays: the provider's page.

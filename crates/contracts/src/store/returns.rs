@@ -110,7 +110,7 @@ pub struct ReturnView {
 }
 
 /// A shopper wants to send something back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestReturn {
     pub lines: Vec<StockLine>,
     pub wish: Wish,

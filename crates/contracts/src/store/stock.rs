@@ -40,7 +40,7 @@ pub struct Lacking {
 }
 
 /// What became of a reservation that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reserved {
     /// All of it is set aside.
     Whole,
@@ -49,7 +49,7 @@ pub enum Reserved {
 }
 
 /// From what an order's units are taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TakenFrom {
     /// What is free.
     Free,

@@ -36,11 +36,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", requires = "demo")]
     demo_stock: Option<u64>,
     /// What this process is: all; the sales, the message service and the operators' listener, for
-    /// gates and stores that join; such a gate; or such a store
+    /// gates and stores that join; such a gate; such a store; or one of its contexts alone
     #[arg(long, value_enum, default_value = "all")]
     role: Role,
     /// The socket of the process with the sales: gates/socket in its data directory
-    #[arg(long, value_name = "SOCKET", required_if_eq_any([("role", "gate"), ("role", "store")]), conflicts_with = "demo")]
+    #[arg(long, value_name = "SOCKET", required_if_eq_any(JOINING.map(|role| ("role", role))), conflicts_with = "demo")]
     join: Option<PathBuf>,
     /// Where health, metrics and refusals of a gate are read [default: a free port of 127.0.0.1]
     #[arg(long, value_name = "ADDRESS", requires = "join")]
@@ -54,6 +54,32 @@ enum Role {
     Sale,
     Gate,
     Store,
+    Account,
+    Catalog,
+    Order,
+    Payment,
+    Inventory,
+    Shop,
+}
+
+/// The roles that join a process with the sales.
+const JOINING: [&str; 8] = ["gate", "store", "account", "catalog", "order", "payment", "inventory", "shop"];
+
+impl Role {
+    /// What it has of the store.
+    fn of_store(self) -> &'static [store::Part] {
+        use store::Part;
+        match self {
+            Self::All | Self::Store => &Part::ALL,
+            Self::Account => &[Part::Account],
+            Self::Catalog => &[Part::Catalog],
+            Self::Order => &[Part::Order],
+            Self::Payment => &[Part::Payment],
+            Self::Inventory => &[Part::Inventory],
+            Self::Shop => &[Part::Shop],
+            Self::Sale | Self::Gate => &[],
+        }
+    }
 }
 
 const DEMO: &str = "demo";
@@ -66,11 +92,11 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     start_logging(&context);
     match (args.role, &args.join) {
         (Role::Gate, Some(socket)) => return run_gate(&context, args, socket),
-        (Role::Store, Some(socket)) => return run_store(&context, socket),
         (Role::All | Role::Sale, Some(_)) => {
-            return Err("--join is for a gate or a store alone: add --role gate or --role store".into());
+            return Err("--join is for a gate, a store or a part of one alone: add --role gate, --role store or the part".into());
         }
-        _ => {}
+        (role, Some(socket)) => return run_store(&context, socket, role.of_store()),
+        (_, None) => {}
     }
     // A demo leaves no files unless a directory was named.
     let scratch = match args.demo && !data_given && !context.config.names_data {
@@ -85,6 +111,10 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let data = Data::open(dir, logs)?;
     let keys = Arc::new(gate::Keyring::open(data.dir())?);
     gate::open_jwt_secret(data.dir())?;
+    // The sales do not wait for the shop.
+    if let Err(error) = store::make_key(&data.dir().join("keys")) {
+        tracing::error!(%error, "contexts of the store as services of their own cannot start");
+    }
     let api_keys = Arc::new(web::api_keys::ApiKeys::open(data.dir())?);
     let jwt =
         web::jwt::JwtVerifier::open("gate", &context.config.gate.jwt, &data.dir().join("keys/jwt.key"))?;
@@ -102,7 +132,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         false => store_config.files_max(args.demo),
     };
     let room = fit_connections(&mut gate_config, &mut notify_config, (join::GATES_MAX, of_store));
-    let fits_store = store_config.fit(room.of_store);
+    let fits_store = store_config.fit(room.of_store, args.role.of_store());
     if of_store > 0 && !fits_store {
         tracing::error!("the store is not served: there are too few open files (see `ulimit -n`)");
     }
@@ -275,15 +305,15 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Only the store, beside the sales and the message service of another process. Its pages do not
-/// wait for that process: what they need of it waits until it is there.
-fn run_store(context: &Context, socket: &Path) -> CommandResult {
+/// Only the store, or a part of it, beside the sales and the message service of another process.
+/// Its pages do not wait for that process: what they need of it waits until it is there.
+fn run_store(context: &Context, socket: &Path, parts: &'static [store::Part]) -> CommandResult {
     let (data, mut config) = (&context.data, context.config.store.clone());
-    if config.listen.is_empty() {
-        return Err("the store has no listener: set store.listen".into());
+    if let Some(missing) = config.lacks(parts) {
+        return Err(missing.into());
     }
-    tracing::info!(data = %data.display(), socket = %socket.display(), "starting a store");
-    if !config.fit(files::room_of_store(files::raise_limit())) {
+    tracing::info!(data = %data.display(), socket = %socket.display(), ?parts, "starting a store");
+    if !config.fit(files::room_of_store(files::raise_limit()), parts) {
         return Err("there are too few open files for a store (see `ulimit -n`)".into());
     }
     let keys = Arc::new(gate::Keyring::open_existing(data)?);
@@ -293,7 +323,7 @@ fn run_store(context: &Context, socket: &Path) -> CommandResult {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let sale_origin = config.sale_url.trim_end_matches('/').to_owned();
-        let store = store::bind(store_options(config, gate, &api_keys, data, None)?)?;
+        let store = store::bind(store_options((config, parts), gate, &api_keys, data, None)?)?;
         let Some(store) = store else { return Ok(()) };
         print(&format!("store: http://{}/\n", store.address));
         let beside = store::Beside {
@@ -371,7 +401,7 @@ fn bind_store(
     data: &Path,
     demo_stock: Option<u64>,
 ) -> Result<Option<store::Bound>, Box<dyn std::error::Error>> {
-    let bound = store::bind(store_options(config, gate, api_keys, data, demo_stock)?);
+    let bound = store::bind(store_options((config, &store::Part::ALL), gate, api_keys, data, demo_stock)?);
     // The sales do not wait for the shop behind them.
     Ok(bound.unwrap_or_else(|error| {
         tracing::error!(%error, "the store is not served: free its port, or change store.listen, and restart");
@@ -380,7 +410,7 @@ fn bind_store(
 }
 
 fn store_options(
-    config: store::Config,
+    (config, parts): (store::Config, &'static [store::Part]),
     gate: &gate::Config,
     api_keys: &Arc<web::api_keys::ApiKeys>,
     data: &Path,
@@ -397,6 +427,7 @@ fn store_options(
     };
     Ok(store::Options {
         config,
+        parts,
         connections: gate.connections.clone(),
         limits: gate.limits.addresses(),
         api_keys: Arc::clone(api_keys),

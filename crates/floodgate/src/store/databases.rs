@@ -3,6 +3,7 @@
 use super::{
     Config, NotOpen,
     servers::{make_dir, wrong_replicas},
+    services::Part,
     shards,
 };
 use engines::{
@@ -26,27 +27,31 @@ pub(super) fn wrong(config: &Config) -> Option<(&'static str, String)> {
     of_replicas.or_else(|| shards::wrong(&config.orders).map(|want| ("orders", want)))
 }
 
-/// Open files that the databases may need: of accounts, catalogue, payments, stock, and those of
-/// orders.
-pub(super) fn files(config: &Config) -> usize {
+/// Open files that the databases of these contexts may need.
+pub(super) fn files(config: &Config, of: &[Part]) -> usize {
     let replicas = config.replicas.len();
-    FILES_OF_DATABASE * (4 * (1 + replicas) + shards::count(&config.orders, replicas))
+    let count = of.iter().map(|part| match part {
+        Part::Account | Part::Catalog | Part::Payment | Part::Inventory => 1 + replicas,
+        Part::Order => shards::count(&config.orders, replicas),
+        Part::Shop => 0,
+    });
+    FILES_OF_DATABASE * count.sum::<usize>()
 }
 
-/// A database for each context; orders have several.
+/// A database for each context that is in this process; orders have several.
 pub(super) struct Databases {
-    pub(super) accounts: Sql,
-    pub(super) catalog: Sql,
-    pub(super) payments: Sql,
-    pub(super) inventory: Sql,
-    pub(super) orders: Vec<(String, Sql)>,
+    pub(super) accounts: Option<Sql>,
+    pub(super) catalog: Option<Sql>,
+    pub(super) payments: Option<Sql>,
+    pub(super) inventory: Option<Sql>,
+    pub(super) orders: Option<Vec<(String, Sql)>>,
 }
 
 impl Databases {
-    pub(super) fn open(config: &Config, dir: &Path) -> Result<Self, NotOpen> {
+    pub(super) fn open(config: &Config, dir: &Path, of: &[Part]) -> Result<Self, NotOpen> {
         make_dir(dir)?;
         let (url, replicas) = (&config.databases, &config.replicas);
-        let at = |name: &str| match url.prefix() {
+        let open = |name: &str| match url.prefix() {
             Some(prefix) => url.open(&format!("{prefix}_{name}"), replicas).map_err(|error| NotOpen {
                 passes: error.passes(),
                 why: match error {
@@ -56,12 +61,13 @@ impl Databases {
             }),
             None => sqlite::open(&dir.join(format!("{name}.db"))).map_err(NotOpen::from),
         };
+        let at = |part, name| of.contains(&part).then(|| open(name)).transpose();
         Ok(Self {
-            accounts: at("accounts")?,
-            catalog: at("catalog")?,
-            payments: at("payments")?,
-            inventory: at("inventory")?,
-            orders: shards::databases(config, dir)?,
+            accounts: at(Part::Account, "accounts")?,
+            catalog: at(Part::Catalog, "catalog")?,
+            payments: at(Part::Payment, "payments")?,
+            inventory: at(Part::Inventory, "inventory")?,
+            orders: of.contains(&Part::Order).then(|| shards::databases(config, dir)).transpose()?,
         })
     }
 
@@ -73,8 +79,8 @@ impl Databases {
             ("payments", &self.payments),
             ("inventory", &self.inventory),
         ];
-        let beside = beside.into_iter().map(|(name, sql)| (name.to_owned(), sql.clone()));
-        beside.chain(self.orders.iter().cloned()).collect()
+        let beside = beside.into_iter().filter_map(|(name, sql)| Some((name.to_owned(), sql.clone()?)));
+        beside.chain(self.orders.iter().flatten().cloned()).collect()
     }
 }
 
@@ -140,13 +146,14 @@ mod tests {
 
     #[test]
     fn each_replica_needs_files_for_each_database() {
-        assert_eq!(files(&Config::default()), 8 * 8);
+        assert_eq!(files(&Config::default(), &Part::ALL), 8 * 8);
+        assert_eq!(files(&Config::default(), &[Part::Catalog]), 8);
         let at_server = read("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\", \"mysql://s\"]");
-        assert_eq!(files(&at_server), 8 * 8 * 3);
+        assert_eq!(files(&at_server, &Part::ALL), 8 * 8 * 3);
         let orders = "orders = [{ name = \"orders_0\" }, { name = \"orders_1\", url = \"mysql://i/x\" }, \
                       { name = \"orders_2\", url = \"mysql://i/y\", replicas = [\"mysql://t\"] }]";
         let apart = read(&format!("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\"]\n{orders}"));
         assert_eq!(wrong(&apart), None);
-        assert_eq!(files(&apart), 8 * (4 * 2 + 2 + 1 + 2));
+        assert_eq!(files(&apart, &Part::ALL), 8 * (4 * 2 + 2 + 1 + 2));
     }
 }

@@ -53,6 +53,11 @@ impl Config {
         None
     }
 
+    /// Whether there is a provider.
+    pub(crate) fn is_set(&self) -> bool {
+        !self.issuer.is_empty()
+    }
+
     /// What shoppers call the provider, in both languages.
     pub(crate) fn names(&self) -> [String; 2] {
         [self.name.clone(), self.name_zh.clone()]

@@ -124,7 +124,11 @@ fn from_the_cart_to_the_refund_on_mariadb() {
 }
 
 pub(crate) fn from_the_cart_to_the_refund(server: &Server) {
-    let operator = Operator::new(server);
+    to_the_refund(&Operator::new(server));
+}
+
+pub(crate) fn to_the_refund(operator: &Operator<'_>) {
+    let server = operator.server;
     let before = poll("the store is open", || operator.try_figures());
     let mut ann = Shopper::stranger(server);
     add(&mut ann, "2");

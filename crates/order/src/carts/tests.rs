@@ -257,7 +257,8 @@ impl Shop {
     }
 
     async fn put(&self, of: &str, quantity: Quantity) -> Result<CartView, StoreError> {
-        self.orders.change(self.owner(), sku(of), quantity).await
+        self.orders.change(self.owner(), sku(of), quantity).await?;
+        self.orders.cart(self.owner()).await
     }
 
     /// The lines of the cart, as `2 A`.
@@ -270,7 +271,7 @@ impl Shop {
         CheckOut {
             cart: None,
             shopper: self.shopper,
-            key: self.orders.new_key(self.shopper).unwrap(),
+            key: self.orders.key_for(self.shopper).unwrap(),
             address: address(),
             shipping: "standard".into(),
             total_minor,
@@ -468,7 +469,7 @@ async fn a_checkout_that_is_made_up_is_refused() {
     let other = (1..=u8::MAX).map(|n| AccountId::new(TimeMs(NOW), [n; 16])).find(|account| {
         Bucket::of_shopper(&account.to_string()) != Bucket::of_shopper(&shop.shopper.to_string())
     });
-    let foreign = shop.orders.new_key(other.unwrap()).unwrap();
+    let foreign = shop.orders.key_for(other.unwrap()).unwrap();
     starts(&refused(&|wanted| wanted.key = foreign).await, "key");
     let old = OrderId::in_bucket(TimeMs(NOW - KEY_AGE_MAX.0 - 1), shop.wanted(0).key.bucket(), [1; 16]);
     starts(&refused(&|wanted| wanted.key = old).await, "key");

@@ -66,7 +66,8 @@ fn page(lang: Lang, charge: &Charge) -> Html<String> {
     let says = |choice: Choice| match choice {
         Choice::Pay => lang.say("Pay", "付款"),
         Choice::Fail => lang.say("Let the card be refused", "模拟拒付"),
-        Choice::PayLate => lang.say("Pay, and tell the shop a minute later", "付款，一分钟后再通知商店"),
+        Choice::PayLate => lang.say("Pay a minute later", "一分钟后付款"),
+        Choice::PayTwice => lang.say("Pay twice by mistake", "误付两次"),
         Choice::TellTwice => lang.say("Pay, and tell the shop twice", "付款，重复通知商店"),
         Choice::TellNever => lang.say("Pay, and do not tell the shop", "付款，但不通知商店"),
     };

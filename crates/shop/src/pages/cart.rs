@@ -239,12 +239,6 @@ pub(super) async fn show_check_out(
     check_out_page(&shop, &visitor, (&address, "", ""), &[]).await
 }
 
-/// What the page offers: each way with what the whole costs by it.
-fn offers(shop: &Shop, cart: &CartView) -> Vec<(ShippingMethod, Quote)> {
-    let quote = |method: ShippingMethod| Some((method.clone(), shop.carts.quote(cart, &method.id)?));
-    shop.carts.shipping().into_iter().filter_map(quote).collect()
-}
-
 /// `wrong`: the address's fields that are wrong.
 async fn check_out_page(
     shop: &Shop,
@@ -256,14 +250,21 @@ async fn check_out_page(
     // A guest is a shopper of this order alone.
     let (secret, shopper) = match visitor.account() {
         Some(account) => (None, account),
-        None => shop.guests.new_secret().map(|(secret, guest)| (Some(secret), guest)).map_err(of_store)?,
+        None => {
+            let (secret, guest) = shop.guests.new_secret().await.map_err(of_store)?;
+            (Some(secret), guest)
+        }
     };
     let cart = shop.carts.cart(owner).await.map_err(of_store)?;
-    let offers = offers(shop, &cart);
-    if !cart.is_good() || offers.is_empty() {
+    // What the page offers: each way with what the whole costs by it.
+    let offers = match cart.goods.filter(|_| cart.is_good()) {
+        Some(goods) => shop.carts.quotes(goods).await.map_err(of_store)?,
+        None => Vec::new(),
+    };
+    if offers.is_empty() {
         return Ok(Redirect::to("/cart").into_response());
     }
-    let key = shop.carts.new_key(shopper).map_err(of_store)?;
+    let key = shop.carts.new_key(shopper).await.map_err(of_store)?;
     let (lang, title) = (visitor.lang, visitor.lang.say("Checkout", "结算"));
     let chosen = offers.iter().position(|(method, _)| method.id == shipping).unwrap_or(0);
     let body = html! {

@@ -26,7 +26,7 @@ use maud::Markup;
 use web::{
     operation::{Access, Operation, get, post},
     page::{StaticFile, statics},
-    problem::{Problem, of_store},
+    problem::Problem,
 };
 
 pub use problems::problem_page;
@@ -129,7 +129,8 @@ async fn framed<'a>(
     body: &Markup,
     change: impl FnOnce(Frame<'a>) -> Frame<'a>,
 ) -> Result<Response, Problem> {
-    let categories = shop.catalog.categories().await.map_err(of_store)?;
+    // Without the catalogue the rest of the shop is still there.
+    let categories = shop.catalog.categories().await.unwrap_or_default();
     let cart_units = visitor.cart_units(shop).await;
     let frame = Frame { categories, cart_units, ..Frame::plain(shop, visitor, title) };
     Ok(change(frame).render(body))

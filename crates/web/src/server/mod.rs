@@ -40,6 +40,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
+use subtle::ConstantTimeEq;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -147,6 +148,8 @@ pub struct Listening {
     warnings: Mutex<Warnings>,
     /// How people are shown problems, if not as on every listener.
     problem_page: Option<page::ProblemPage>,
+    /// What callers that are neither operators nor tenants show, and in which field.
+    own_key: Option<(&'static str, HeaderValue)>,
 }
 
 /// Why a request is not answered.
@@ -245,6 +248,7 @@ impl Listening {
             relieved: Mutex::default(),
             warnings: Mutex::default(),
             problem_page: None,
+            own_key: None,
         }
     }
 
@@ -253,13 +257,19 @@ impl Listening {
         Self { problem_page: Some(page), ..self }
     }
 
+    /// The same, on an operators' listener, for callers that show this key in this field in place
+    /// of an API key: they ask as much and as fast as they want. The handlers still check it.
+    pub fn with_own_key(self, field: &'static str, key: HeaderValue) -> Self {
+        Self { own_key: Some((field, key)), ..self }
+    }
+
     /// The same over TLS. Both listeners share the permits, so that connections of one leave fewer
     /// for the other.
     pub fn over_tls(&self, tls: Arc<Tls>) -> Self {
         let (protection, router) = (Arc::clone(&self.protection), self.router.clone());
         let permits = Arc::clone(&self.permits);
         let same = Self::with(protection, router, self.open_max, permits, self.callers, Some(tls));
-        Self { problem_page: self.problem_page.clone(), ..same }
+        Self { problem_page: self.problem_page.clone(), own_key: self.own_key.clone(), ..same }
     }
 
     /// How many connections may be open.
@@ -604,6 +614,13 @@ impl Listening {
             return Shown::Nothing;
         }
         let (keys, path) = (&self.protection.api_keys, request.uri().path());
+        let own = self.own_key.as_ref();
+        if let Some((shown, key)) = own.and_then(|(field, key)| Some((request.headers().get(*field)?, key))) {
+            return match shown.as_bytes().ct_eq(key.as_bytes()).into() {
+                true => Shown::Key,
+                false => Shown::WrongKey,
+            };
+        }
         match keys.authorize(request.headers(), Wanted { role: Role::ReadOnly, rights: &[], is_form: false })
         {
             Err(problem) if problem.is(&KEY_REFUSED) => Shown::WrongKey,
