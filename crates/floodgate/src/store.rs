@@ -47,6 +47,7 @@ mod sale;
 mod servers;
 mod shards;
 
+pub(crate) use demo::picture_in_sale;
 pub(crate) use shards::open as open_orders;
 
 /// Every default, with comments.
