@@ -8,6 +8,7 @@ mod denied;
 mod gate_refusal;
 mod id;
 mod identity_hasher;
+mod item_picture;
 mod mailbox;
 mod operate;
 mod sale_spec;
@@ -26,6 +27,7 @@ pub use denied::DeniedShoppers;
 pub use gate_refusal::{GateRefusal, IneligibleBy, NotEligibleRange, SequenceRange, SoldOutRange};
 pub use id::{AttemptId, IdError, ItemId, SaleId, ScheduleId, ShopperKey, SubscriptionId, TenantId, TopicId};
 pub use identity_hasher::{IdentityBuildHasher, IdentityHasher};
+pub use item_picture::{ItemPicture, PICTURE_ORIGINS_MAX};
 pub use mailbox::{Mail, Mailbox};
 pub use operate::{
     Actor, CommandKey, ConfirmResult, ItemStats, LIST_CHUNK_MAX, ListKind, OperateError, Operation,

@@ -1,6 +1,6 @@
 //! The document that sets a sale up: `PUT /api/v1/admin/sales/{sale}`.
 
-use crate::ItemId;
+use crate::{ItemId, ItemPicture, PICTURE_ORIGINS_MAX};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -206,6 +206,9 @@ pub struct ItemSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 120))]
     pub name_zh: Option<String>,
+    /// Its picture on the sale's page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<ItemPicture>,
 }
 
 /// A time in which a sale is open. Unsold units of an earlier round go to the next.
@@ -265,6 +268,17 @@ impl SaleSpec {
         self.items.iter().position(|i| i.item.as_str() == item).map(|at| at as u16)
     }
 
+    /// The origins of the items' pictures, each once.
+    pub fn picture_origins(&self) -> Vec<&str> {
+        let mut origins: Vec<&str> = Vec::new();
+        for origin in self.items.iter().filter_map(|item| item.picture.as_ref()?.origin()) {
+            if !origins.contains(&origin) {
+                origins.push(origin);
+            }
+        }
+        origins
+    }
+
     /// Checks a document that an operator sends: as [`SaleSpec::validate`], and by rules that logs
     /// of earlier builds may not keep.
     pub fn validate_new(&self) -> Result<(), SpecError> {
@@ -303,7 +317,16 @@ impl SaleSpec {
             want(named_zh(&item.name_zh), || field("name_zh"), "want 1 to 120 characters")?;
             let unique = self.items[..at].iter().all(|other| other.item != item.item);
             want(unique, || field("item"), "stands there twice")?;
+            if let Some((name, why)) = item.picture.as_ref().and_then(ItemPicture::wrong) {
+                return Err(SpecError { field: field(&format!("picture.{name}")), why: why.to_owned() });
+            }
         }
+        let origins = self.picture_origins().len();
+        want(
+            origins <= PICTURE_ORIGINS_MAX,
+            || "items".into(),
+            "want pictures of at most 8 origins: the page allows each by name",
+        )?;
         for (at, round) in self.rounds.iter().enumerate() {
             let field = |name: &str| format!("rounds[{at}].{name}");
             want(round.closes_at > round.opens_at, || field("closes_at"), "want a time after opens_at")?;
@@ -349,6 +372,11 @@ impl SaleSpec {
         for (at, item) in self.items.iter().enumerate() {
             if !self.rounds.iter().any(|r| r.items.iter().any(|offer| offer.item == item.item)) {
                 found.push(format!("items[{at}]: no round offers {}", item.item));
+            }
+            if item.picture.as_ref().is_some_and(ItemPicture::is_in_clear) {
+                found.push(format!(
+                    "items[{at}].picture.url: it is not https: a page over TLS may show the words instead of the picture"
+                ));
             }
         }
         for (at, round) in self.rounds.iter().enumerate() {
@@ -426,6 +454,47 @@ mod tests {
         check(|s| s.name.clear(), "name: want 1 to 120 characters");
     }
 
+    fn picture(url: &str) -> ItemPicture {
+        ItemPicture { url: url.into(), width: 400, height: 300, alt: "A phone".into(), alt_zh: None }
+    }
+
+    #[test]
+    fn a_sale_without_pictures_is_stored_as_it_was_before_there_were_any() {
+        let stored = serde_json::to_string(&spec()).unwrap();
+        assert!(stored.contains(r#""items":[{"item":"phone","name":"Phone"}]"#), "{stored}");
+        let mut with = spec();
+        with.items[0].picture = Some(picture("https://media.example/phone.webp"));
+        let stored = serde_json::to_string(&with).unwrap();
+        let want = r#""picture":{"url":"https://media.example/phone.webp","width":400,"height":300,"alt":"A phone"}"#;
+        assert!(stored.contains(want), "{stored}");
+        assert_eq!(serde_json::from_str::<SaleSpec>(&stored).unwrap(), with);
+    }
+
+    #[test]
+    fn a_wrong_picture_is_named_with_its_item() {
+        let mut wrong = spec();
+        wrong.items[0].picture = Some(picture("ftp://media.example/phone.webp"));
+        let said = wrong.validate().unwrap_err().to_string();
+        assert!(said.starts_with("items[0].picture.url: want "), "{said}");
+        let mut many = spec();
+        many.items.clear();
+        for n in 0..9 {
+            let item = format!("phone-{n}").parse().unwrap();
+            let picture = Some(picture(&format!("https://m{n}.example/phone.webp")));
+            many.items.push(ItemSpec { item, name: "Phone".into(), name_zh: None, picture });
+        }
+        many.rounds[0].items[0].item = many.items[0].item.clone();
+        let said = many.validate().unwrap_err().to_string();
+        assert_eq!(said, "items: want pictures of at most 8 origins: the page allows each by name");
+        many.items.truncate(8);
+        many.items[7].picture = many.items[0].picture.clone();
+        many.validate().unwrap();
+        assert_eq!(many.picture_origins().len(), 7);
+        let mut clear = spec();
+        clear.items[0].picture = Some(picture("http://media.example/phone.webp"));
+        assert!(clear.warnings()[0].starts_with("items[0].picture.url: it is not https"));
+    }
+
     #[test]
     fn what_may_be_a_mistake_is_said_with_its_field() {
         assert_eq!(spec().warnings(), Vec::<String>::new());
@@ -451,7 +520,7 @@ mod tests {
         check(
             |s| {
                 let item = "case".parse().unwrap();
-                s.items.push(ItemSpec { item, name: "Case".into(), name_zh: None });
+                s.items.push(ItemSpec { item, name: "Case".into(), name_zh: None, picture: None });
             },
             "items[1]: no round offers case",
         );

@@ -29,6 +29,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) notify: notify::config::Config,
     #[serde(default)]
+    pub(crate) brand: web::brand::Config,
+    #[serde(default)]
     pub(crate) store: crate::store::Config,
     /// The file names a data directory, whose contents must be kept.
     #[serde(skip)]
@@ -50,6 +52,7 @@ pub(crate) fn default_toml() -> String {
         sale::service::DEFAULT_TOML,
         gate::DEFAULT_TOML,
         notify::config::DEFAULT_TOML,
+        web::brand::DEFAULT_TOML,
         crate::store::DEFAULT_TOML,
     ]
     .join("\n")
@@ -197,6 +200,7 @@ fn range_of(key: &str) -> Option<(i64, i64)> {
         .and_then(|key| find(sale::service::RANGES, key))
         .or_else(|| key.strip_prefix("gate.").and_then(|key| find(gate::config::RANGES, key)))
         .or_else(|| key.strip_prefix("notify.").and_then(|key| find(notify::config::RANGES, key)))
+        .or_else(|| key.strip_prefix("brand.").and_then(|key| find(web::brand::RANGES, key)))
         .or_else(|| key.strip_prefix("store.").and_then(|key| find(crate::store::RANGES, key)))
         .or_else(|| key.strip_prefix("logs.").and_then(|key| find(logs::RANGES, key)))
 }
@@ -255,8 +259,9 @@ fn wrong_together(config: &Config) -> Option<(String, String)> {
     let of_gate = config.gate.wrong().map(|(key, want)| (format!("gate.{key}"), want.into()));
     let of_notify = || config.notify.wrong().map(|(key, want)| (format!("notify.{key}"), want.into()));
     let has_messages = !config.notify.listen.is_empty();
+    let of_brand = || config.brand.wrong().map(|(key, want)| (format!("brand.{key}"), want));
     let of_store = || config.store.wrong(has_messages).map(|(key, want)| (format!("store.{key}"), want));
-    of_gate.or_else(of_notify).or_else(of_store)
+    of_gate.or_else(of_notify).or_else(of_brand).or_else(of_store)
 }
 
 #[cfg(test)]
@@ -318,6 +323,7 @@ mod tests {
             sale::service::RANGES.len()
                 + gate::config::RANGES.len()
                 + notify::config::RANGES.len()
+                + web::brand::RANGES.len()
                 + crate::store::RANGES.len()
                 + logs::RANGES.len(),
             "bounds of what is no key"
@@ -353,6 +359,7 @@ mod tests {
         check("[gate.jwt]\nissuer = \"\"", "line 2: `gate.jwt.issuer`");
         check("[gate.jwt]\nkey_file = \"a\"\njwks_url = \"https://x\"", "line 3: `gate.jwt.jwks_url`");
         check("[gate.jwt]\njwks_url = \"http://shop.example\"", "line 2: `gate.jwt.jwks_url`");
+        check("[brand]\naccent = \"orange\"", "line 2: `brand.accent` = \"orange\": want a colour such as");
         check("[gate]\nshop_listen = \"nowhere\"", "line 2: `gate.shop_listen` = \"nowhere\"");
         check("[gate]\npublic_origin = \"sale.example\"", "line 2: `gate.public_origin`");
         // Dotted, after a key with the same beginning: the line is that of the wrong key.

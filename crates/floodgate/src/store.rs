@@ -49,6 +49,7 @@ mod servers;
 mod services;
 mod shards;
 
+pub(crate) use demo::picture_in_sale;
 pub(crate) use shards::open as open_orders;
 
 /// Every default, with comments.

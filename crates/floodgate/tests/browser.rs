@@ -3,6 +3,8 @@
 
 #[path = "browser/accessibility.rs"]
 mod accessibility;
+#[path = "browser/brand.rs"]
+mod brand;
 #[path = "browser/entering.rs"]
 mod entering;
 mod harness;
@@ -513,7 +515,7 @@ impl Page {
         self.wait_for_text("form.buy .does", all).await;
         self.wait_for("form.buy button[disabled]").await;
 
-        self.press(&format!("{row} form.pay button")).await;
+        self.press("#answer form.pay button").await;
         self.wait_for("#answer section[data-final=true]").await;
         assert_eq!(self.text("#answer-title").await, paid);
         assert_eq!(self.focus().await, "answer-title");

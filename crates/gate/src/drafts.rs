@@ -534,7 +534,7 @@ mod tests {
         check(
             "/items/0/colour",
             json!("red"),
-            "items[0].colour: there is no such field; there can be item, name, name_zh",
+            "items[0].colour: there is no such field; there can be item, name, name_zh, picture",
         );
         check(
             "/late_payment",

@@ -31,6 +31,7 @@ mod reference;
 mod return_url;
 mod server;
 mod shop_page;
+mod sold_counts;
 mod strategy;
 mod streams;
 #[cfg(test)]

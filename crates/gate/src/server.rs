@@ -18,6 +18,7 @@ use crate::{
     ports::{QueueFill, Sales},
     reference,
     shop_page::ShopPage,
+    sold_counts::SoldCounts,
     strategy::{Load, Strategy},
     streams::Streams,
     way_back::WaysBack,
@@ -249,6 +250,7 @@ pub fn bind(options: Options) -> io::Result<Server> {
         demo,
         public_origin: config.public_origin,
         shop_url: config.shop_url,
+        sold_counts: SoldCounts::default(),
     });
     let streams = Arc::new(Streams::new(&protection));
     let parts = Parts(Arc::new(AllParts {

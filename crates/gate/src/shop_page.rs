@@ -1,6 +1,6 @@
 //! The state of the shop's page.
 
-use crate::{attempts::Attempts, way_back::WaysBack};
+use crate::{attempts::Attempts, sold_counts::SoldCounts, way_back::WaysBack};
 use std::{fmt, sync::Arc};
 use web::protection::Protection;
 
@@ -15,6 +15,7 @@ pub(crate) struct ShopPage {
     pub(crate) public_origin: String,
     /// Where the page leads outside a demo; empty if the operator has named no shop.
     pub(crate) shop_url: String,
+    pub(crate) sold_counts: SoldCounts,
 }
 
 impl fmt::Debug for ShopPage {

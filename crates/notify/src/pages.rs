@@ -67,19 +67,14 @@ fn places(lang: Lang) -> [(&'static str, &'static str); 2] {
 
 fn page(lang: Lang, title: &str, path: &str, body: &Markup) -> Html<String> {
     let frame = Frame {
-        lang,
-        title,
-        path,
-        query: "",
         skip: lang.say("Skip to the figures", "跳到数据"),
         footer: lang.say(
             "Figures as of the moment when this page was made. Load it again for newer ones.",
             "数据为本页生成时的数据，刷新可获取最新数据。",
         ),
-        script: None,
-        refresh: None,
         places: &places(lang),
         is_wide: true,
+        ..Frame::plain(lang, title, path)
     };
     Html(frame.render(body).into_string())
 }

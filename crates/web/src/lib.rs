@@ -9,6 +9,7 @@
 
 pub mod api_keys;
 pub mod body;
+pub mod brand;
 pub mod command_key;
 pub mod config;
 pub mod cors;
@@ -16,6 +17,7 @@ pub mod form;
 pub mod health;
 pub mod json;
 pub mod jwt;
+mod lang;
 pub mod limits;
 pub mod metrics;
 pub mod multipart;
@@ -36,6 +38,7 @@ pub mod secret;
 pub mod server;
 pub mod sign_in;
 pub mod sse;
+mod statics;
 pub mod tenants;
 pub mod trail;
 pub mod warning;

@@ -2,92 +2,32 @@
 //! to a person.
 
 use crate::{
-    body::cookie,
-    operation::{Access, Operation, get},
-    problem::{ADDRESS_DENIED, Explained, FORM_REFUSED, Kind, NOT_FOUND, Problem},
+    brand,
+    problem::{ADDRESS_DENIED, Explained, FORM_REFUSED, Kind},
 };
-use axum::{
-    extract::Path,
-    response::{Html, IntoResponse, Response},
-};
+use axum::response::{Html, Response};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use maud::{DOCTYPE, Markup, html};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+pub use crate::{
+    lang::{LANGUAGE_COOKIE, Lang},
+    statics::{ICON, StaticFile, statics},
+};
 
 /// Pages load nothing from other origins, and run no inline scripts.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The style sheet of every page, with the design tokens.
-pub static STYLE: StaticFile =
-    StaticFile::new("style", "css", "text/css; charset=utf-8", include_str!("style.css"));
-
-/// The cookie in which a visitor's choice of the language stays.
-pub const LANGUAGE_COOKIE: &str = "shop_lang";
-
-/// The page's language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lang {
-    En,
-    Zh,
+/// The same for a page with pictures of these origins, which have been checked.
+pub fn policy_with_pictures(origins: &[&str]) -> String {
+    CONTENT_SECURITY_POLICY.replace("img-src 'self'", &format!("img-src 'self' {}", origins.join(" ")))
 }
 
-impl Lang {
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::En => "en",
-            Self::Zh => "zh",
-        }
-    }
-
-    /// As pages name it (BCP 47).
-    pub fn tag(self) -> &'static str {
-        self.say("en", "zh-Hans")
-    }
-
-    /// The language that the query names, else the one that a cookie remembers; see [`Lang::of`].
-    pub fn chosen(query: Option<&str>, headers: &HeaderMap) -> Self {
-        let mut pairs = query.unwrap_or_default().split('&');
-        let named = pairs.find_map(|pair| pair.strip_prefix("lang="));
-        Self::of(named.or_else(|| cookie(headers, LANGUAGE_COOKIE)), headers)
-    }
-
-    /// The language by the whole query; see [`Lang::of`].
-    pub fn asked(query: Option<&str>, headers: &HeaderMap) -> Self {
-        let mut pairs = query.unwrap_or_default().split('&');
-        Self::of(pairs.find_map(|pair| pair.strip_prefix("lang=")), headers)
-    }
-
-    /// `?lang=` first, then Accept-Language (RFC 9110, section 12.5.4), then English.
-    pub fn of(lang: Option<&str>, headers: &HeaderMap) -> Self {
-        let named = |tag: &str| match tag.trim().get(..2).map(str::to_ascii_lowercase).as_deref() {
-            Some("zh") => Some(Self::Zh),
-            Some("en") => Some(Self::En),
-            _ => None,
-        };
-        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let mut best = (0.0, Self::En);
-        for range in accepted.split(',') {
-            let (tag, q) = range.split_once(";q=").unwrap_or((range, "1"));
-            let q: f32 = q.trim().parse().unwrap_or(0.0);
-            if let Some(lang) = named(tag).filter(|_| q > best.0) {
-                best = (q, lang);
-            }
-        }
-        lang.and_then(named).unwrap_or(best.1)
-    }
-}
-
-/// A text in both languages.
-impl Lang {
-    /// The text in this language.
-    pub fn say<'a>(self, en: &'a str, zh: &'a str) -> &'a str {
-        match self {
-            Self::En => en,
-            Self::Zh => zh,
-        }
-    }
-}
+/// What the style sheets of plain pages have in common.
+pub const BASE: &str = include_str!("style.css");
+/// The style sheet of plain pages.
+pub static STYLE: StaticFile = StaticFile::style("style", &[BASE]);
 
 /// The frame around a page's own content.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +51,9 @@ pub struct Frame<'a> {
     pub places: &'a [(&'a str, &'a str)],
     /// The page has tables.
     pub is_wide: bool,
+    /// A page for shoppers: where the shop's mark leads.
+    pub home: Option<&'a str>,
+    pub sheet: &'a StaticFile,
 }
 
 impl<'a> Frame<'a> {
@@ -127,20 +70,24 @@ impl<'a> Frame<'a> {
             refresh: None,
             places: &[],
             is_wide: false,
+            home: None,
+            sheet: &STYLE,
         }
     }
 
     /// The whole page.
     pub fn render(&self, body: &Markup) -> Markup {
-        let lang = self.lang;
+        let (lang, brand) = (self.lang, brand::worn());
         html! {
             (DOCTYPE)
             html lang=(lang.tag()) {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    title { (self.title) " · Floodgate" }
-                    link rel="stylesheet" href=(STYLE.path());
+                    meta name="color-scheme" content="light dark";
+                    title { (self.title) " · " (brand.name(lang)) }
+                    link rel="stylesheet" href=(self.sheet.path());
+                    link rel="icon" href=(ICON.path()) type="image/svg+xml";
                     @if let Some(script) = self.script {
                         script type="module" src=(script) {}
                     }
@@ -150,10 +97,16 @@ impl<'a> Frame<'a> {
                         None => {}
                     }
                 }
-                body {
+                body class=[self.home.map(|_| "shop")] {
                     a class="skip" href="#main" { (self.skip) }
                     header {
-                        p class="brand" { a href={ "/?lang=" (lang.code()) } { "Floodgate" } }
+                        p class="brand" {
+                            @let name = html! { (mark()) span { (brand.name(lang)) } };
+                            @match self.home {
+                                Some(home) => a href=(home) { (name) },
+                                None => a href={ "/?lang=" (lang.code()) } { (name) },
+                            }
+                        }
                         @if !self.places.is_empty() {
                             nav aria-label=(lang.say("Pages", "页面")) {
                                 @for (path, name) in self.places {
@@ -174,6 +127,11 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The shop's mark.
+pub fn mark() -> Markup {
+    brand::worn().mark(ICON.path())
+}
+
 /// A wide page at this path, one of several `places`: each has its path, and its name in English
 /// and in Chinese.
 pub fn wide(
@@ -185,63 +143,6 @@ pub fn wide(
     let places: Vec<_> = places.iter().map(|(path, en, zh)| (*path, lang.say(en, zh))).collect();
     let frame = Frame { places: &places, is_wide: true, ..Frame::plain(lang, title, path) };
     Html(frame.render(body).into_string())
-}
-
-/// A file that pages load. Its name contains the hash of its content, so it may be cached for ever.
-#[derive(Debug)]
-pub struct StaticFile {
-    name: &'static str,
-    extension: &'static str,
-    media_type: &'static str,
-    content: &'static str,
-    path: OnceLock<String>,
-}
-
-impl StaticFile {
-    pub const fn new(
-        name: &'static str,
-        extension: &'static str,
-        media_type: &'static str,
-        content: &'static str,
-    ) -> Self {
-        Self { name, extension, media_type, content, path: OnceLock::new() }
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &str {
-        self.path.get_or_init(|| {
-            let hash = blake3::hash(self.content.as_bytes()).to_hex();
-            format!("/static/{}-{}.{}", self.name, &hash[..16], self.extension)
-        })
-    }
-}
-
-/// The files that a listener's pages load.
-pub fn statics<S: Clone + Send + Sync + 'static>(files: &'static [&'static StaticFile]) -> Vec<Operation<S>> {
-    let serve = move |Path(file): Path<String>| async move { serve(files, &file) };
-    vec![
-        get("/static/{file}", "readStaticFile", Access::Open, serve),
-        get("/favicon.ico", "readIcon", Access::Open, icon),
-    ]
-}
-
-fn serve(files: &[&StaticFile], name: &str) -> Result<Response, Problem> {
-    let path = format!("/static/{name}");
-    let Some(file) = files.iter().find(|file| file.path() == path) else {
-        return Err(Problem::new(&NOT_FOUND, "no such file: load the page again"));
-    };
-    let headers = [
-        (header::CONTENT_TYPE, file.media_type),
-        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
-    ];
-    Ok((headers, file.content).into_response())
-}
-
-async fn icon() -> Response {
-    let svg = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><rect width='16' height='16' rx='4' fill='#0b5d5e'/>\
-               <path d='M4 5h8M4 8h8M4 11h5' stroke='#fff' stroke-width='1.6'/></svg>";
-    ([(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")], svg)
-        .into_response()
 }
 
 /// A problem that a person with a browser is shown, and the request that met it.
@@ -394,21 +295,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_query_or_accept_language_sets_the_language() {
-        let check = |lang: Option<&str>, accept: &str, want| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_LANGUAGE, accept.parse().unwrap());
-            assert_eq!(Lang::of(lang, &headers), want, "{lang:?} {accept}");
-        };
-        check(None, "", Lang::En);
-        check(None, "zh-CN,zh;q=0.9,en;q=0.8", Lang::Zh);
-        check(None, "en;q=0.5,zh-Hans;q=0.6", Lang::Zh);
-        check(None, "de,fr;q=0.9", Lang::En);
-        check(Some("en"), "zh", Lang::En);
-        check(Some("xx"), "zh", Lang::Zh);
-    }
-
-    #[test]
     fn a_person_is_told_what_to_do_in_their_language() {
         let of = |status| Kind::new(status, "a-kind", "A kind", "");
         for (kind, wait, en, zh) in [
@@ -433,6 +319,14 @@ mod tests {
     }
 
     #[test]
+    fn a_page_may_load_pictures_of_the_origins_that_it_names_and_no_others() {
+        let policy = policy_with_pictures(&["https://media.example", "http://127.0.0.1:8090"]);
+        let of_images = policy.split("; ").find(|part| part.starts_with("img-src")).unwrap();
+        assert_eq!(of_images, "img-src 'self' https://media.example http://127.0.0.1:8090");
+        assert_eq!(policy.replace(of_images, "img-src 'self'"), CONTENT_SECURITY_POLICY);
+    }
+
+    #[test]
     fn a_page_reloads_from_its_own_site() {
         for (uri, want) in [
             ("/sales/demo?lang=zh&a=%23", "/sales/demo?lang=zh&a=%23"),
@@ -443,14 +337,5 @@ mod tests {
         ] {
             assert_eq!(own_address(&uri.parse().unwrap()), want, "{uri}");
         }
-    }
-
-    #[test]
-    fn a_choice_is_remembered_until_the_query_names_another() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::COOKIE, "a=1; shop_lang=zh".parse().unwrap());
-        assert_eq!(Lang::chosen(None, &headers), Lang::Zh);
-        assert_eq!(Lang::chosen(Some("q=1&lang=en"), &headers), Lang::En);
-        assert_eq!(Lang::asked(None, &headers), Lang::En, "pages of operators know no cookie");
     }
 }

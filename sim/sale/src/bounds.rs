@@ -106,6 +106,7 @@ impl Extreme {
             item: item(n).parse().expect("a name of letters"),
             name: item(n),
             name_zh: None,
+            picture: None,
         };
         spec.items = (0..ITEMS_MAX).map(spec_of).collect();
         let offer = |prng: &mut Prng, n: usize| RoundItemSpec {
@@ -146,6 +147,7 @@ impl Extreme {
             item: "one-more".parse().expect("a name of letters"),
             name: "one more".into(),
             name_zh: None,
+            picture: None,
         });
         let mut rounds = spec.clone();
         let last = rounds.rounds[rounds.rounds.len() - 1].clone();

@@ -437,6 +437,7 @@ impl Workload {
                     item: item_name(item).parse().expect("a name of letters"),
                     name: item_name(item),
                     name_zh: None,
+                    picture: None,
                 })
                 .collect(),
             rounds,

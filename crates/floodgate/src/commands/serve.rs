@@ -90,6 +90,7 @@ const DEMO_STOCK: u64 = 100;
 
 pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandResult {
     start_logging(&context);
+    wear_brand(&context.config)?;
     match (args.role, &args.join) {
         (Role::Gate, Some(socket)) => return run_gate(&context, args, socket),
         (Role::All | Role::Sale, Some(_)) => {
@@ -142,10 +143,6 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let sales: Arc<dyn Sales> = registry.clone();
-        let opens_at = match args.demo {
-            true => Some(set_up_demo(&sales, args).await?),
-            false => None,
-        };
         let socket = join::socket(registry.dir());
         let (tell_messages, told_messages) = tokio::sync::watch::channel(None);
         let ports = store::ports::Ports::here(&sales, &told_messages);
@@ -167,6 +164,14 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
             }
             false => None,
         };
+        let shop = store.as_ref().map(|store| store_origin(&context.config.store.public_url, store));
+        let opens_at = match args.demo {
+            true => Some(set_up_demo(&sales, args, shop.as_deref()).await?),
+            false => None,
+        };
+        if let (true, "", Some(shop)) = (args.demo, &*gate_config.shop_url, shop) {
+            gate_config.shop_url = shop;
+        }
         if let Some(store) = store.as_ref().filter(|_| args.demo) {
             // Its pages have the sale's script, or lead to the sale's page and back.
             for host in ["127.0.0.1", "localhost"] {
@@ -532,8 +537,34 @@ async fn until_told() {
     }
 }
 
+/// The shop's origin, as browsers reach it.
+fn store_origin(public_url: &str, store: &store::Bound) -> String {
+    match public_url.trim_end_matches('/') {
+        "" => format!("http://{}", store.address),
+        url => url.to_owned(),
+    }
+}
+
+/// What shoppers' pages look like, from here on.
+fn wear_brand(config: &crate::config::Config) -> Result<(), Box<dyn std::error::Error>> {
+    let (brand, store) = (&config.brand, &config.store);
+    let logo = match brand.logo_file.as_os_str().is_empty() {
+        true => None,
+        false => {
+            let wrong = |error| format!("brand.logo_file: {}: {error}", brand.logo_file.display());
+            Some(std::fs::read_to_string(&brand.logo_file).map_err(wrong)?)
+        }
+    };
+    web::brand::wear(web::brand::Brand::new(brand, [store.name.clone(), store.name_zh.clone()], logo)?);
+    Ok(())
+}
+
 /// Sets the demo up, or finds it on existing data. Returns when its round opens or opened.
-async fn set_up_demo(sales: &Arc<dyn Sales>, args: &Args) -> Result<TimeMs, Box<dyn std::error::Error>> {
+async fn set_up_demo(
+    sales: &Arc<dyn Sales>,
+    args: &Args,
+    shop: Option<&str>,
+) -> Result<TimeMs, Box<dyn std::error::Error>> {
     if let Some(existing) = sales.get(DEMO) {
         if args.demo_opens_in.is_some() || args.demo_stock.is_some() {
             print(
@@ -543,7 +574,10 @@ async fn set_up_demo(sales: &Arc<dyn Sales>, args: &Args) -> Result<TimeMs, Box<
         return Ok(existing.view().opens_at);
     }
     let opens_at = sales.now().plus(DurationMs::seconds(args.demo_opens_in.unwrap_or(DEMO_OPENS_IN)));
-    let spec = demo_spec(opens_at, args.demo_stock.unwrap_or(DEMO_STOCK))?;
+    let mut spec = demo_spec(opens_at, args.demo_stock.unwrap_or(DEMO_STOCK))?;
+    for item in &mut spec.items {
+        item.picture = shop.and_then(|shop| store::picture_in_sale(shop, item.item.as_str()));
+    }
     let (sales, sale) = (Arc::clone(sales), DEMO.parse()?);
     let actor = Actor::new(Actor::DEMO, "floodgate serve --demo");
     tokio::task::spawn_blocking(move || sales.define(&sale, actor, Box::new(spec))).await???;

@@ -11,7 +11,7 @@ use super::pictures::{
 };
 use catalog::service::Service;
 use contracts::{
-    Actor, SaleId,
+    Actor, ItemPicture, SaleId,
     store::{Category, Localized, OfferedIn, Picture, Product, ProductSlug, StoreError, Variant},
 };
 use inventory::service::Service as Stock;
@@ -76,6 +76,17 @@ const PRODUCTS: [Row; 40] = [
 /// The demo's sale, and what it offers, by product.
 const SALE: &str = "demo";
 const IN_SALE: [(&str, &str); 2] = [("flood-one", "phone"), ("flood-buds", "earbuds")];
+
+/// The picture of what the demo's sale sells, as the shop at this origin has it: the catalogue
+/// names a drawing by its hash.
+pub(crate) fn picture_in_sale(origin: &str, item: &str) -> Option<ItemPicture> {
+    let (product, _) = IN_SALE.iter().find(|(_, of)| *of == item)?;
+    let (_, _, [en, zh], _, shape, hue, _) = PRODUCTS.iter().find(|row| row.0 == *product)?;
+    let name = &blake3::hash(draw(*shape, *hue).as_bytes()).to_hex()[..32];
+    let url = format!("{origin}/media/{name}.svg");
+    let (alt, alt_zh) = ((*en).to_owned(), Some((*zh).to_owned()));
+    Some(ItemPicture { url, width: SIDE, height: SIDE, alt, alt_zh })
+}
 
 /// SKUs of which there is little, and nothing; of all others there are 20 to 200 units, and of what
 /// is in the sale as many more as it sells.

@@ -60,7 +60,7 @@ impl Page {
         self.wait_for("#answer section[data-outcome=granted]").await;
         assert_eq!(self.text("#answer-title").await, held);
         self.wait_for_text("#item-phone .does", all).await;
-        self.press("#yours a.back").await;
+        self.press("#answer a.back").await;
         // At the shop, whose page reloads itself until the order is there.
         self.wait_for("form[action$='/pay'] button").await;
         let order = self.client.current_url().await.unwrap();

@@ -249,16 +249,11 @@ impl Page<'_> {
     fn frame(&self, title: &str, path: &str, body: &Markup) -> Markup {
         let lang = self.lang;
         let frame = Frame {
-            lang,
-            title,
-            path,
-            query: "",
             skip: lang.say("Skip to the drafts", "跳到草稿"),
             footer: lang.say("Shoppers see nothing of a draft.", "顾客看不到草稿。"),
-            script: None,
-            refresh: None,
             places: &places(lang),
             is_wide: true,
+            ..Frame::plain(lang, title, path)
         };
         frame.render(body)
     }

@@ -54,19 +54,14 @@ pub(super) async fn sales(
         @for (view, stats) in &sales { (sale(lang, view, stats)) }
     };
     let frame = Frame {
-        lang,
-        title,
-        path: "/",
-        query: "",
         skip: lang.say("Skip to the figures", "跳到数据"),
         footer: lang.say(
             "Figures as of the moment when this page was made. Load it again for newer ones.",
             "数据为本页生成时的数据，刷新可获取最新数据。",
         ),
-        script: None,
-        refresh: None,
         places: &places(lang),
         is_wide: true,
+        ..Frame::plain(lang, title, "/")
     };
     Ok(Html(frame.render(&body).into_string()))
 }

@@ -168,19 +168,15 @@ pub(super) async fn show(
     };
     let query = format!("&after={after}");
     let frame = Frame {
-        lang,
-        title,
-        path: &path,
         query: &query,
         skip: lang.say("Skip to the waitlist", "跳到候补名单"),
         footer: lang.say(
             "As of the moment when this page was made. Load it again for newer places.",
             "数据为本页生成时的数据，刷新可获取最新数据。",
         ),
-        script: None,
-        refresh: None,
         places: &places(lang),
         is_wide: true,
+        ..Frame::plain(lang, title, &path)
     };
     Ok(Html(frame.render(&body).into_string()))
 }

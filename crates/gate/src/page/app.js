@@ -1,6 +1,7 @@
 // The page's live half: a countdown by the server's clock, buying without a reload, and what becomes of it. The server renders
 // every word; this only puts it in place. Without this file the page works by plain forms.
 const sale = document.getElementById("sale");
+localTimes(document);
 if (sale) start();
 const work = document.getElementById("work");
 if (work) solve(work);
@@ -25,6 +26,13 @@ async function solve({ dataset: made, firstElementChild: said }) {
     }
   } catch { /* an old browser, or a page that is not over TLS */ }
   said.textContent = made.failed;
+}
+
+function localTimes(root) {
+  const { lang } = document.documentElement;
+  for (const time of root.querySelectorAll("time[data-local]")) {
+    time.textContent = new Date(time.dateTime).toLocaleString(lang, { dateStyle: "medium", timeStyle: "medium" });
+  }
 }
 
 function start() {
@@ -59,8 +67,9 @@ function start() {
   const now = () => Date.now() + offset;
 
   function tick() {
-    const countdown = document.getElementById("countdown");
-    if (countdown) countdown.textContent = clock(opensAt - now());
+    const left = Math.max(0, Math.ceil((opensAt - now()) / 1000));
+    const parts = { d: left / 86400, h: (left / 3600) % 24, m: (left / 60) % 60, s: left % 60 };
+    for (const part of document.querySelectorAll("#countdown [data-unit]")) part.textContent = two(parts[part.dataset.unit]);
     tickOnce();
     if (state === "scheduled" && now() >= opensAt) poll();
     if (now() >= Number(sale.dataset.knows)) return again();
@@ -71,18 +80,13 @@ function start() {
     for (const left of document.querySelectorAll("[data-until]")) left.textContent = clock(Number(left.dataset.until) - now());
   }
 
+  const two = (n) => String(Math.floor(n)).padStart(2, "0");
+
   function clock(ms) {
     const seconds = Math.max(0, Math.ceil(ms / 1000));
-    const two = (n) => String(Math.floor(n)).padStart(2, "0");
     const days = Math.floor(seconds / 86400);
     const time = `${two((seconds / 3600) % 24)}:${two((seconds / 60) % 60)}:${two(seconds % 60)}`;
     return days ? `${days} ${sale.dataset.day} ${time}` : time;
-  }
-
-  function localTimes(root) {
-    for (const time of root.querySelectorAll("time[data-local]")) {
-      time.textContent = new Date(time.dateTime).toLocaleString(lang, { dateStyle: "medium", timeStyle: "medium" });
-    }
   }
 
   // Asks for the sale until it is open, then every few seconds for what is left. The chance in the pauses keeps a crowd from
@@ -268,15 +272,15 @@ function start() {
     const heard = `${news.outcome} ${news.hold?.state} ${news.position} ${news.place}`;
     if (watched.get(attempt) === heard) return;
     watched.set(attempt, heard);
-    const answers = document.querySelector("#answer section")?.dataset.attempt === attempt;
-    const from = answers ? `${page}/attempts/${attempt}` : page;
-    put(await (await fetch(`${from}?fragment=1&lang=${lang}${sale.dataset.query}`)).text(), false);
+    const shown = document.querySelector("#answer section")?.dataset ?? {};
+    const from = shown.attempt === attempt ? `${page}/attempts/${attempt}` : page;
+    const known = (shown.attempt ? `&above=${shown.attempt}` : "") + (shown.from ? `&from=${shown.from}` : "");
+    put(await (await fetch(`${from}?fragment=1&lang=${lang}${known}${sale.dataset.query}`)).text(), false);
     // What was in line when the button was pressed has an answer now.
     for (const form of document.querySelectorAll("form.buy")) if (form.dataset.attempt === attempt) renewKey(form);
   }
 
   addEventListener("submit", submit);
-  localTimes(document);
   document.getElementById("answer-title")?.focus();
   compareClocks().then(tick);
   if (state !== "scheduled") poll();

@@ -56,6 +56,8 @@ impl Entrance<'_> {
         let frame = Frame {
             script: Some(super::SCRIPT.path()),
             skip: words.say("Skip to the sale", "跳到活动内容"),
+            home: Some(if self.shop_url.is_empty() { &at_sale } else { self.shop_url }),
+            sheet: &super::SHEET,
             ..Frame::plain(self.lang, name, &at_sale)
         };
         frame.render(&body)

@@ -3,6 +3,7 @@
 //! reloading buys nothing twice.
 
 use super::{
+    picture::{allow, allow_origins},
     reply::{Shown, form, page, refusal, with_cookie},
     view::{Form, Known, Own, Said, SalePage, index as index_page},
     visitor::{DemoVisitor, Visitor, entered_cookie},
@@ -24,7 +25,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use contracts::{
-    Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleState, SaleView, ShopperKey, Told,
+    Actor, Answer, AttemptId, Basket, Line, Operation, QUANTITY_MAX, SaleState, SaleStats, SaleView,
+    ShopperKey, Told,
 };
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, StatusCode, header};
@@ -39,6 +41,8 @@ use web::{
 };
 
 const FORM_BYTES_MAX: usize = 4096;
+/// The most origins of pictures in the list of sales. Sales after that are shown without.
+const LIST_ORIGINS_MAX: usize = 16;
 /// The most holds and places that the page lists.
 const OWN_SHOWN_MAX: usize = 20;
 
@@ -53,6 +57,10 @@ pub(super) struct PageQuery {
     return_url: Option<String>,
     /// The shop has just sent the shopper, whose browser then has a cookie.
     entered: Option<String>,
+    /// How many were before the shopper when the page first said it. Only the bar goes by it.
+    from: Option<u64>,
+    /// The attempt whose answer the page has already.
+    above: Option<AttemptId>,
 }
 
 /// `GET /`.
@@ -68,7 +76,12 @@ pub(super) async fn index(
         return Ok(Redirect::to(&format!("/sales/{only}{lang}")).into_response());
     }
     let views: Vec<_> = shop.attempts.fronts.each().map(|(_, sale)| sale.view()).collect();
-    Ok(page(StatusCode::OK, index_page(lang, &views), None))
+    let mut origins: Vec<&str> = views.iter().flat_map(|view| view.spec.picture_origins()).collect();
+    origins.sort_unstable();
+    origins.dedup();
+    origins.truncate(LIST_ORIGINS_MAX);
+    let list = page(StatusCode::OK, index_page(lang, &views, &shop.shop_url), None);
+    Ok(allow_origins(list, &origins))
 }
 
 /// `GET /time`: milliseconds, for the countdown.
@@ -90,6 +103,9 @@ struct Visit {
     /// A refusal that is shown, as the address carries it.
     carried: Option<String>,
     return_to: Option<ReturnUrl>,
+    /// As the query has them.
+    line_from: Option<u64>,
+    above: Option<AttemptId>,
 }
 
 impl Visit {
@@ -102,7 +118,19 @@ impl Visit {
     ) -> Result<Self, Problem> {
         let front = shop.attempts.fronts.get(&sale)?;
         let pass = visitor.as_ref().and_then(|v| v.pass(&shop.attempts.keys, shop.protection.now()));
-        Ok(Self { shop, front, sale, lang, visitor, pass, has_entered: false, carried: None, return_to })
+        Ok(Self {
+            shop,
+            front,
+            sale,
+            lang,
+            visitor,
+            pass,
+            has_entered: false,
+            carried: None,
+            return_to,
+            line_from: None,
+            above: None,
+        })
     }
 
     /// What follows `?lang=…` in a link of the page.
@@ -133,6 +161,19 @@ impl Visit {
         Some(Form { csrf: visitor.csrf(&self.shop.attempts.keys, &self.sale), idempotency_keys, pass })
     }
 
+    /// The sale in figures, if what is said to the shopper is that nothing was left.
+    async fn sold(&self, said: &Said) -> Option<Arc<SaleStats>> {
+        let Said::Outcome(said) = said else { return None };
+        let got_none = matches!(said.outcome.outcome, "sold_out" | "closed");
+        let (counts, now) = (&self.shop.sold_counts, self.shop.protection.now());
+        if got_none { counts.of(&self.sale, &self.front, now).await } else { None }
+    }
+
+    /// A page of the sale, which may load the sale's pictures.
+    fn page(&self, markup: Markup, cookie: Option<&str>) -> Response {
+        allow(page(StatusCode::OK, markup, cookie), &self.front.sale.view().spec)
+    }
+
     /// The page, or the parts of it that a request changes.
     async fn show(&self, path: String, said: Said, is_fragment: bool) -> Markup {
         let kept = self.own().await;
@@ -144,6 +185,7 @@ impl Visit {
         };
         let with_way = |current: Current| Own { way_back: self.way_back(&view, &current), current };
         let own = kept.into_iter().map(with_way).collect();
+        let sold = self.sold(&said).await;
         let page = SalePage {
             lang: self.lang,
             now: self.shop.protection.now(),
@@ -152,6 +194,9 @@ impl Visit {
             form: self.form(),
             said,
             own,
+            above: self.above,
+            line_from: self.line_from,
+            sold,
             way_back,
             return_url: self.return_to.as_ref().map(ReturnUrl::as_str),
             shop_url: &self.shop.shop_url,
@@ -168,7 +213,7 @@ impl Visit {
         let (title, words) = what_to_do(self.lang, problem.kind(), wait);
         let notice = Said::Notice { title, words, detail: problem.detail().to_owned() };
         let markup = self.show(format!("/sales/{}", self.sale), notice, is_fragment).await;
-        refusal(problem, markup)
+        allow(refusal(problem, markup), &self.front.sale.view().spec)
     }
 
     /// What the sale keeps of this visitor, newest first, so that a closed tab loses nothing.
@@ -202,9 +247,9 @@ pub(super) async fn sale(
     let cookie = new.as_ref().map(|new| new.set_cookie(&shop));
     let visitor = known.or_else(|| new.map(Visitor::Demo));
     let visit = Visit::new(shop, sale, lang, visitor, return_to)?;
-    let visit = Visit { has_entered: query.entered.is_some(), ..visit };
+    let visit = Visit { has_entered: query.entered.is_some(), above: query.above, ..visit };
     let markup = visit.show(format!("/sales/{}", visit.sale), Said::Nothing, query.fragment.is_some()).await;
-    Ok(page(StatusCode::OK, markup, cookie.as_deref()))
+    Ok(visit.page(markup, cookie.as_deref()))
 }
 
 /// The visitor who asks for a page. What it shows of them is asked of the sale, so the address has
@@ -240,7 +285,8 @@ pub(super) async fn attempt(
     let id = parse_attempt(&attempt)?;
     let visit = Visit::new(Arc::clone(&shop), sale, lang, Some(visitor), return_to)?;
     let carried = query.said.as_deref().and_then(|said| Carried::parse(&shop, &visit, id, said));
-    let visit = Visit { carried: query.said.filter(|_| carried.is_some()), ..visit };
+    let carried_text = query.said.filter(|_| carried.is_some());
+    let visit = Visit { carried: carried_text, line_from: query.from, ..visit };
     let shown = match (carried, &visit.pass) {
         (Some(refused), _) => refused,
         (None, Some(pass)) => current(&visit.front, pass, id).await?,
@@ -248,7 +294,7 @@ pub(super) async fn attempt(
     };
     let path = format!("/sales/{}/attempts/{id}", visit.sale);
     let markup = visit.show(path, Said::Outcome(Box::new(shown)), query.fragment.is_some()).await;
-    Ok(page(StatusCode::OK, markup, None))
+    Ok(visit.page(markup, None))
 }
 
 /// A refusal that a redirect carries.
@@ -404,7 +450,7 @@ pub(super) async fn buy(
     };
     if fragment {
         let markup = visit.show(String::new(), Said::Outcome(Box::new(bought)), true).await;
-        return Ok(page(StatusCode::OK, markup, None));
+        return Ok(visit.page(markup, None));
     }
     // What has no such number is stored, and is looked up again.
     let said = match (bought.outcome.as_of, &visit.pass) {
@@ -519,7 +565,7 @@ async fn act(
     }
     if fragment {
         let said = Said::Outcome(Box::new(current(&visit.front, pass, hold).await?));
-        return Ok(page(StatusCode::OK, visit.show(String::new(), said, true).await, None));
+        return Ok(visit.page(visit.show(String::new(), said, true).await, None));
     }
     let query = visit.query();
     let to = format!("/sales/{}/attempts/{hold}?lang={}{query}", visit.sale, visit.lang.code());

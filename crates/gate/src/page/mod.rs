@@ -1,10 +1,13 @@
 //! The sale's own page, rendered on the server. It works without JavaScript, and is live with it.
 //! It sells to shoppers whom their shop has sent with its token, and in a demo to anybody.
 
+mod art;
 mod does;
 mod enter;
 mod enter_view;
 mod handlers;
+mod outcome_view;
+mod picture;
 mod reply;
 mod text;
 mod view;
@@ -18,14 +21,16 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 use web::{
     operation::{Access, Operation, get, post},
-    page::{STYLE, StaticFile, statics},
+    page::{BASE, STYLE, StaticFile, statics},
 };
 
 /// The script that makes the page live.
 pub(crate) static SCRIPT: StaticFile =
     StaticFile::new("app", "js", "text/javascript; charset=utf-8", include_str!("app.js"));
+/// The style sheet of shoppers' pages.
+static SHEET: StaticFile = StaticFile::style("sale", &[BASE, include_str!("sale.css")]);
 /// The files that pages load.
-pub(crate) static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT];
+pub(crate) static FILES: &[&StaticFile] = &[&STYLE, &SHEET, &SCRIPT];
 /// The script for pages of shops.
 const EMBEDDED: &str = include_str!("floodgate.js");
 

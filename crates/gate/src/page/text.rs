@@ -85,20 +85,20 @@ impl Words {
             "waitlisted" => (
                 self.say("You are on the waitlist", "您已进入候补名单"),
                 self.say(
-                    "Nothing is free now. If somebody does not pay, your turn comes in order.",
-                    "当前无货。如有人未付款，将按顺序轮到您。",
+                    "Nothing is free now. When a shopper does not pay, the next one on the list gets the chance. There is nothing for you to do.",
+                    "当前无货。如有顾客未付款，将按候补顺序递补，您无需任何操作。",
                 ),
             ),
             "sold_out" => (
-                self.say("Sold out", "已售罄"),
+                self.say("Sold out. Thank you for being here", "已售罄，感谢您的参与"),
                 self.say(
-                    "Nothing was left when you asked. What others give back comes on sale again: you may ask again.",
-                    "您提交时已无货。他人退回的商品会重新开售，您可以再试。",
+                    "Nothing was left when you asked. What others give back comes on sale again, so you may try again.",
+                    "您提交时已无货。他人退回或未付款的商品会重新开售，您可以再试。",
                 ),
             ),
             "limit_reached" => (
                 self.say("Your limit is reached", "已达到限购数量"),
-                self.say("You already have as many as one shopper may have.", "您已拥有每位顾客可购买的最大数量。"),
+                self.say("You already have as many as one shopper may have, so that there is enough for others.", "您已拥有每位顾客可购买的最大数量，其余留给其他顾客。"),
             ),
             "not_eligible" => (
                 self.say("Not for this sale", "您不符合本次活动的条件"),
@@ -148,6 +148,37 @@ impl Words {
         }
     }
 
+    /// What happens when the turn of a shopper on the waitlist comes.
+    pub(super) fn turn(self, hold_seconds: u64) -> String {
+        let minutes = hold_seconds / 60;
+        match (self.0, minutes) {
+            (Lang::En, 0) => format!(
+                "When your turn comes, this page shows it, and it is kept for you for {hold_seconds} seconds."
+            ),
+            (Lang::En, 1) => {
+                "When your turn comes, this page shows it, and it is kept for you for a minute.".into()
+            }
+            (Lang::En, _) => format!(
+                "When your turn comes, this page shows it, and it is kept for you for {minutes} minutes."
+            ),
+            (Lang::Zh, 0) => format!("轮到您时，本页会显示，并为您保留 {hold_seconds} 秒。"),
+            (Lang::Zh, _) => format!("轮到您时，本页会显示，并为您保留 {minutes} 分钟。"),
+        }
+    }
+
+    /// How many of an item were sold, and how many are kept for shoppers who have not paid yet.
+    pub(super) fn sold(self, name: &str, sold: u64, held: u64) -> String {
+        let proof = self.say("The count can be checked against the sale's log.", "该数量可与活动日志核对。");
+        match (self.0, held) {
+            (Lang::En, 0) => format!("{name}: {sold} sold. {proof}"),
+            (Lang::En, _) => {
+                format!("{name}: {sold} sold, and {held} kept for shoppers who are paying. {proof}")
+            }
+            (Lang::Zh, 0) => format!("{name}：已售出 {sold} 件。{proof}"),
+            (Lang::Zh, _) => format!("{name}：已售出 {sold} 件，另有 {held} 件正在付款。{proof}"),
+        }
+    }
+
     fn hold(self, state: HoldState) -> (&'static str, &'static str) {
         match state {
             HoldState::Held => (
@@ -156,14 +187,14 @@ impl Words {
             ),
             HoldState::Confirmed => (
                 self.say("Paid: it is yours", "已付款，商品归您"),
-                self.say("The purchase is complete.", "购买已完成。"),
+                self.say("The purchase is complete. Enjoy it!", "购买已完成，祝您使用愉快！"),
             ),
             HoldState::Released => {
                 (self.say("Given back", "已退回"), self.say("It went back on sale.", "商品已重新开售。"))
             }
             HoldState::Expired => (
                 self.say("The time to pay is over", "付款时间已过"),
-                self.say("It went back on sale.", "商品已重新开售。"),
+                self.say("It went back on sale. No money was taken.", "商品已重新开售，您没有被扣款。"),
             ),
             HoldState::Voided => (
                 self.say("Taken back by the shop", "已被商家收回"),

@@ -1,10 +1,17 @@
 //! The page's HTML. Everything that is shown is passed in.
 
-use super::{SCRIPT, does::Does, text::Words};
+use super::{
+    SCRIPT, SHEET,
+    art::{Art, art},
+    does::Does,
+    picture::picture,
+    text::Words,
+};
 use crate::{decisions::Current, outcome::Outcome};
-use contracts::{Basket, HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleView};
+use contracts::{AttemptId, HoldState, ItemSpec, ItemState, ItemView, SaleState, SaleStats, SaleView};
 use maud::{Markup, html};
-use units::{Money, TimeMs};
+use std::sync::Arc;
+use units::{DurationMs, Money, TimeMs};
 use web::{
     page::{Frame, Lang},
     words::money,
@@ -65,6 +72,12 @@ pub(super) struct SalePage<'a> {
     pub(super) said: Said,
     /// All that the sale keeps of the visitor, newest first.
     pub(super) own: Vec<Own>,
+    /// The attempt whose answer the page has already, above that.
+    pub(super) above: Option<AttemptId>,
+    /// How many were before the shopper when the page first said it.
+    pub(super) line_from: Option<u64>,
+    /// The sale in figures, for a shopper who got nothing of it.
+    pub(super) sold: Option<Arc<SaleStats>>,
     /// The shop's return URL, and the same with the outcome of the last request, if the sale keeps
     /// nothing of that.
     pub(super) return_url: Option<&'a str>,
@@ -79,34 +92,42 @@ pub(super) struct SalePage<'a> {
     pub(super) path: String,
 }
 
-fn document(
-    lang: Lang,
-    title: &str,
-    (path, query): (&str, &str),
-    refresh_seconds: Option<u64>,
-    body: &Markup,
-) -> Markup {
-    let own = format!("{path}?lang={}{query}", lang.code());
-    let frame = Frame {
-        lang,
-        title,
-        path,
-        query,
-        skip: lang.say("Skip to the sale", "跳到活动内容"),
-        footer: lang.say(
-            "Sells exactly what there is. Every answer is kept in a log that can be checked.",
-            "有多少卖多少。每个结果都记录在可核查的日志中。",
-        ),
-        script: Some(SCRIPT.path()),
-        refresh: refresh_seconds.map(|seconds| (seconds, &*own)),
-        places: &[],
-        is_wide: false,
-    };
-    frame.render(body)
+/// A page for shoppers.
+pub(super) struct Document<'a> {
+    pub(super) lang: Lang,
+    pub(super) title: &'a str,
+    /// Its path, and what links carry after `?lang=…`.
+    pub(super) path: &'a str,
+    pub(super) query: &'a str,
+    pub(super) refresh_seconds: Option<u64>,
+    /// The page of the shop that runs the sale; empty if the operator has named none.
+    pub(super) shop_url: &'a str,
+}
+
+impl Document<'_> {
+    pub(super) fn render(&self, body: &Markup) -> Markup {
+        let Self { lang, title, path, query, refresh_seconds, shop_url } = *self;
+        let own = format!("{path}?lang={}{query}", lang.code());
+        let sales = format!("/?lang={}", lang.code());
+        let frame = Frame {
+            query,
+            skip: lang.say("Skip to the sale", "跳到活动内容"),
+            footer: lang.say(
+                "Sells exactly what there is. Every answer is kept in a log that can be checked.",
+                "有多少卖多少。每个结果都记录在可核查的日志中。",
+            ),
+            script: Some(SCRIPT.path()),
+            refresh: refresh_seconds.map(|seconds| (seconds, &*own)),
+            home: Some(if shop_url.is_empty() { &sales } else { shop_url }),
+            sheet: &SHEET,
+            ..Frame::plain(lang, title, path)
+        };
+        frame.render(body)
+    }
 }
 
 /// The list of sales.
-pub(super) fn index(lang: Lang, sales: &[std::sync::Arc<SaleView>]) -> Markup {
+pub(super) fn index(lang: Lang, sales: &[Arc<SaleView>], shop_url: &str) -> Markup {
     let words = Words(lang);
     let title = words.say("Sales", "活动");
     let body = html! {
@@ -114,14 +135,31 @@ pub(super) fn index(lang: Lang, sales: &[std::sync::Arc<SaleView>]) -> Markup {
         @if sales.is_empty() { p { (words.say("There is no sale yet.", "暂无活动。")) } }
         ul class="sales" {
             @for view in sales {
-                li class="card" {
-                    a href={ "/sales/" (view.sale) "?lang=" (lang.code()) } { (words.sale_name(&view.spec)) }
-                    " " span class="tag" { (words.sale_state(view.state)) }
+                li {
+                    a href={ "/sales/" (view.sale) "?lang=" (lang.code()) } {
+                        @match view.spec.items.iter().find(|item| item.picture.is_some()) {
+                            Some(item) => (picture(words, item, false)),
+                            None => div class="frame" { (art(Art::Present)) },
+                        }
+                        span class="name" { (words.sale_name(&view.spec)) }
+                    }
+                    p { span class="tag" { (words.sale_state(view.state)) } }
+                    p class="small" { (when(words, view)) }
                 }
             }
         }
     };
-    document(lang, title, ("/", ""), None, &body)
+    Document { lang, title, path: "/", query: "", refresh_seconds: None, shop_url }.render(&body)
+}
+
+/// When a sale opens, or until when it is open.
+fn when(words: Words, view: &SaleView) -> Markup {
+    let (word, at) = match view.state {
+        SaleState::Scheduled => (words.say("Opens", "开始时间"), view.opens_at),
+        SaleState::Open | SaleState::Paused => (words.say("Open until", "开放至"), view.closes_at),
+        SaleState::Closed => (words.say("Ended", "结束于"), view.closes_at),
+    };
+    html! { (word) " " time datetime=(at) data-local="" { (readable(at)) } }
 }
 
 impl SalePage<'_> {
@@ -138,32 +176,63 @@ impl SalePage<'_> {
                     ))
                 }
             }
-            section id="sale" class="card" aria-labelledby="sale-name"
+            // What became of the last request is what the page is about, until the next one.
+            (self.answer_part(words))
+            (self.own_part(words))
+            (self.hero(words, name))
+            (self.others(words))
+            (self.about_shopper(words))
+        };
+        // What no sale stores is carried on: a refusal, that a browser keeps no cookies, and where
+        // the shopper was in line at first.
+        let carried = self.carried.map(|said| format!("&said={said}")).unwrap_or_default();
+        let entered = if let Known::Stranger { has_entered: true } = self.known { "&entered=1" } else { "" };
+        let from = self.line().map(|(_, from)| format!("&from={from}")).unwrap_or_default();
+        let query = format!("{carried}{entered}{from}{}", self.query);
+        let document = Document {
+            lang: self.lang,
+            title: name,
+            path: &self.path,
+            query: &query,
+            refresh_seconds: self.refresh_seconds(),
+            shop_url: self.shop_url,
+        };
+        document.render(&body)
+    }
+
+    /// The sale, its clock, and its first item.
+    fn hero(&self, words: Words, name: &str) -> Markup {
+        let view = self.view;
+        let first = view.spec.items.first();
+        let has_picture = first.is_some_and(|item| item.picture.is_some());
+        html! {
+            section id="sale" class=(if has_picture { "hero" } else { "hero plain" }) aria-labelledby="sale-name"
                 data-sale=(view.sale) data-lang=(self.lang.code()) data-now=(self.now.0) data-day=(words.say("d", "天"))
                 data-opens=(view.opens_at.0) data-state=(state_name(view.state)) data-query=(self.query)
                 data-pass=[self.form.as_ref().map(|form| &form.pass)] data-knows=[self.knows_until()]
                 data-failed=(words.say("No answer arrived. Nothing is lost: press the button again.", "没有收到回复。没有任何损失：请再次点击按钮。")) {
-                h1 id="sale-name" { (name) }
-                p { span class="tag" id="sale-state"
-                    data-scheduled=(words.sale_state(SaleState::Scheduled)) data-open=(words.sale_state(SaleState::Open))
-                    data-paused=(words.sale_state(SaleState::Paused)) data-closed=(words.sale_state(SaleState::Closed))
-                    { (words.sale_state(view.state)) } }
-                (self.clock(words))
+                div class="what" {
+                    p { span class="tag" id="sale-state"
+                        data-scheduled=(words.sale_state(SaleState::Scheduled)) data-open=(words.sale_state(SaleState::Open))
+                        data-paused=(words.sale_state(SaleState::Paused)) data-closed=(words.sale_state(SaleState::Closed))
+                        { (words.sale_state(view.state)) } }
+                    h1 id="sale-name" { (name) }
+                    (self.clock(words))
+                }
+                @if let Some(item) = first { (picture(words, item, true)) }
+                div class="first" {
+                    @if let (Some(item), Some(seen)) = (first, view.items.first()) {
+                        div id={ "item-" (item.item) } data-row=(item.item) data-offered=(seen.offered) {
+                            (self.item(words, 0, item, *seen))
+                        }
+                    }
+                    @if self.form.is_some() && view.state == SaleState::Scheduled {
+                        noscript { p class="hint" { (words.say("This page reloads itself until the sale opens.", "活动开始前，本页面会自动刷新。")) } }
+                    }
+                    @if let Known::Stranger { has_entered } = self.known { (self.to_the_shop(words, has_entered)) }
+                }
             }
-            (self.answer_part(words))
-            (self.own_part(words))
-            section class="card" aria-labelledby="items-title" {
-                h2 id="items-title" { (words.say("For sale", "商品")) }
-                (self.items(words))
-                @if let Known::Stranger { has_entered } = self.known { (self.to_the_shop(words, has_entered)) }
-            }
-            (self.about_shopper(words))
-        };
-        // What no sale stores is carried on: a refusal, and that a browser keeps no cookies.
-        let carried = self.carried.map(|said| format!("&said={said}")).unwrap_or_default();
-        let entered = if let Known::Stranger { has_entered: true } = self.known { "&entered=1" } else { "" };
-        let query = format!("{carried}{entered}{}", self.query);
-        document(self.lang, name, (&self.path, &query), self.refresh_seconds(), &body)
+        }
     }
 
     /// When the page must be loaded again, because its forms are over.
@@ -185,20 +254,20 @@ impl SalePage<'_> {
         (self.view.state == SaleState::Scheduled).then(|| opens_in.clamp(1, 30))
     }
 
+    /// Both of its lines have the same room, so that nothing moves when the sale opens.
     fn clock(&self, words: Words) -> Markup {
         let view = self.view;
         let opening = view.state == SaleState::Scheduled;
         html! {
-            p class="clock" {
+            div class="clock" {
                 @if opening {
-                    span class="while-closed" {
-                        (words.say("Opens in", "距开始")) " "
-                        // No live region: a screen reader must not read every tick.
-                        strong id="countdown" role="timer" aria-live="off" { (words.time_left(view.opens_at.since(self.now))) }
-                        " (" time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } ")"
+                    div class="while-closed" {
+                        p { (words.say("Opens in", "距开始")) }
+                        (countdown(words, view.opens_at.since(self.now)))
+                        p class="small" { time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } }
                     }
                 }
-                span class="while-open" hidden[opening] {
+                p class="while-open" hidden[opening] {
                     span id="closes-word" data-open=(words.say("Open until", "开放至")) data-closed=(words.say("Ended", "结束于")) {
                         @if view.state == SaleState::Closed { (words.say("Ended", "结束于")) }
                         @else { (words.say("Open until", "开放至")) }
@@ -252,30 +321,40 @@ impl SalePage<'_> {
         }
     }
 
-    /// The items, each with a button of its own: nothing is selected, so nothing is bought that was
-    /// not chosen.
-    fn items(&self, words: Words) -> Markup {
+    /// The items after the first. Each has a button of its own: nothing is selected, so nothing is
+    /// bought that was not chosen.
+    fn others(&self, words: Words) -> Markup {
         let view = self.view;
+        let others = || view.spec.items.iter().zip(&view.items).enumerate().skip(1);
         html! {
-            ul class="items" {
-                @for (at, (item, seen)) in view.spec.items.iter().zip(&view.items).enumerate() {
-                    li id={ "item-" (item.item) } data-row=(item.item) data-offered=(seen.offered) {
-                        p {
-                            span class="name" { (words.item_name(item)) } " "
-                            span class="price" { (self.price(seen.price_minor)) } " "
-                            (item_tag(words, view.state, item, *seen))
+            @if others().next().is_some() {
+                section class="others" aria-labelledby="items-title" {
+                    h2 id="items-title" { (words.say("Also in this sale", "更多商品")) }
+                    ul class="items" {
+                        @for (at, (item, seen)) in others() {
+                            li id={ "item-" (item.item) } data-row=(item.item) data-offered=(seen.offered) {
+                                (picture(words, item, false))
+                                div { (self.item(words, at, item, *seen)) }
+                            }
                         }
-                        @if let Some(form) = &self.form { (self.buy(words, form, at, item, *seen)) }
                     }
                 }
-            }
-            @if self.form.is_some() && view.state == SaleState::Scheduled {
-                noscript { p class="hint" { (words.say("This page reloads itself until the sale opens.", "活动开始前，本页面会自动刷新。")) } }
             }
         }
     }
 
-    fn price(&self, amount_minor: u64) -> String {
+    fn item(&self, words: Words, at: usize, item: &ItemSpec, seen: ItemView) -> Markup {
+        html! {
+            p class="offer" {
+                span class="name" { (words.item_name(item)) } " "
+                span class="price" { (self.price(seen.price_minor)) } " "
+                (item_tag(words, self.view.state, item, seen))
+            }
+            @if let Some(form) = &self.form { (self.buy(words, form, at, item, seen)) }
+        }
+    }
+
+    pub(super) fn price(&self, amount_minor: u64) -> String {
         money(Money { amount_minor, currency: self.view.spec.currency }, self.lang)
     }
 
@@ -309,7 +388,7 @@ impl SalePage<'_> {
         }
     }
 
-    fn return_field(&self) -> Markup {
+    pub(super) fn return_field(&self) -> Markup {
         html! { @if let Some(url) = self.return_url { input type="hidden" name="return_url" value=(url); } }
     }
 
@@ -323,7 +402,7 @@ impl SalePage<'_> {
     /// Whether the visitor has, or waits for, as many of an item as one shopper may have. In a sale
     /// of several rounds the limit is that of a round, and the round of a hold is not known here:
     /// there the sale itself answers.
-    fn has(&self, at: usize) -> bool {
+    pub(super) fn has(&self, at: usize) -> bool {
         if self.view.spec.rounds.len() > 1 {
             return false;
         }
@@ -353,179 +432,24 @@ impl SalePage<'_> {
             (self.own_part(words))
         }
     }
-
-    fn answer_part(&self, words: Words) -> Markup {
-        html! { div id="answer" aria-live="polite" { (self.answer(words)) } }
-    }
-
-    /// What became of the last request. It stays until the next one.
-    fn answer(&self, words: Words) -> Markup {
-        let said = match &self.said {
-            Said::Nothing => return html! {},
-            Said::Notice { title, words, detail } => {
-                return html! { section class="card notice" aria-labelledby="answer-title" data-outcome="problem" {
-                    h2 id="answer-title" tabindex="-1" autofocus { (title) }
-                    p { (words) }
-                    p class="hint" lang="en" { (detail) }
-                } };
-            }
-            Said::Outcome(said) => said,
-        };
-        let outcome = &said.outcome;
-        let (title, meaning) = words.outcome(outcome);
-        let is_good = outcome.hold.as_ref().is_some_and(|h| is_kept(h.state));
-        html! {
-            section class={ "card " (if is_good { "good" } else { "notice" }) } aria-labelledby="answer-title"
-                data-attempt=(outcome.attempt) data-outcome=(outcome.outcome) data-final=(outcome.is_final()) {
-                h2 id="answer-title" tabindex="-1" autofocus { (title) }
-                @if let Some(basket) = &said.basket { p { strong { (self.goods(words, basket)) } } }
-                p { (meaning) }
-                @if let (true, Some(position)) = (outcome.is_queued(), outcome.position) {
-                    p { strong { (words.in_line(position, outcome.wait_ms)) } }
-                }
-                @if outcome.held_by.is_some() {
-                    p { a href="#yours" { (words.say("See what you have", "查看您已有的商品")) } }
-                }
-                (to_go_on(words, self.way_back.as_deref()))
-                (number(words, outcome))
-            }
-        }
-    }
-
-    /// `2 × Phone · CN¥3,998.00` for each line. The price is that of now, unless rounds differ in
-    /// it: then the hold's own is not known here, and none is shown.
-    fn goods(&self, words: Words, basket: &Basket) -> String {
-        let spec = &self.view.spec;
-        let mut text = Vec::new();
-        for line in basket.iter() {
-            let Some(item) = spec.items.get(usize::from(line.item)) else { continue };
-            let offers = spec.rounds.iter().flat_map(|r| &r.items).filter(|offer| offer.item == item.item);
-            let mut prices: Vec<u64> = offers.map(|offer| offer.price_minor).collect();
-            prices.dedup();
-            let price = match prices[..] {
-                [one] => format!(" · {}", self.price(one.saturating_mul(u64::from(line.quantity)))),
-                _ => String::new(),
-            };
-            text.push(format!("{} × {}{price}", line.quantity, words.item_name(item)));
-        }
-        text.join(", ")
-    }
-
-    fn own_part(&self, words: Words) -> Markup {
-        let had: Vec<&str> = (0..self.view.spec.items.len())
-            .filter(|at| self.form.is_some() && self.has(*at))
-            .map(|at| self.view.spec.items[at].item.as_str())
-            .collect();
-        html! {
-            div id="yours" data-have=(had.join(" ")) {
-                @if !self.own.is_empty() {
-                    section class="card" aria-labelledby="yours-title" {
-                        h2 id="yours-title" { (words.say("Yours", "您的商品")) }
-                        ul class="own" { @for own in &self.own { (self.own_row(words, own)) } }
-                    }
-                }
-            }
-        }
-    }
-
-    /// A hold or a place, with its own buttons.
-    fn own_row(&self, words: Words, own: &Own) -> Markup {
-        let Own { current: Current { outcome, basket }, way_back } = own;
-        let (title, _) = words.outcome(outcome);
-        let held = outcome.hold.as_ref().filter(|h| h.state == HoldState::Held);
-        let waits = waits(outcome);
-        let good = outcome.hold.as_ref().is_some_and(|h| is_kept(h.state));
-        html! {
-            li class=[good.then_some("good")] data-attempt=(outcome.attempt) data-final=(outcome.is_final()) {
-                p { strong { @if let Some(basket) = basket { (self.goods(words, basket)) } } }
-                p {
-                    span class="tag" { (title) }
-                    @if let Some(hold) = held {
-                        " " (words.say("Pay by", "付款截止")) " " time datetime=(hold.pay_by) data-local="" { (readable(hold.pay_by)) }
-                        " · " (words.say("time left", "剩余")) " "
-                        strong data-until=(hold.pay_by.0) role="timer" aria-live="off" { (words.time_left(hold.pay_by.since(self.now))) }
-                    }
-                    @if let (true, Some(position)) = (waits, outcome.position) {
-                        " " (words.say("Place", "候补序号")) " " strong { (position) }
-                    }
-                }
-                @if held.is_some() && self.known != Known::DemoVisitor {
-                    (self.to_pay(words, way_back.as_deref()))
-                } @else {
-                    (to_go_on(words, way_back.as_deref()))
-                }
-                @if let Some(form) = &self.form {
-                    @if held.is_some() {
-                        @let give_back = self.act(form, outcome, "give-back", words.say("Give it back", "退回"));
-                        @if self.known == Known::DemoVisitor {
-                            (self.act(form, outcome, "pay", words.say("Pay (sandbox)", "付款（沙盒）")))
-                            (give_back)
-                        } @else {
-                            details {
-                                summary { (words.say("I do not want it", "不想要了")) }
-                                p { (words.say(
-                                    "Another shopper may get it at once, and you cannot take it back.",
-                                    "退回后可能立即由其他顾客购得，无法撤销。",
-                                )) }
-                                (give_back)
-                            }
-                        }
-                    }
-                    @if waits { (self.act(form, outcome, "give-back", words.say("Leave the waitlist", "退出候补"))) }
-                }
-            }
-        }
-    }
-
-    /// The shop takes the payment: there with the ticket, or at least there.
-    fn to_pay(&self, words: Words, way_back: Option<&str>) -> Markup {
-        let to = way_back.unwrap_or(self.shop_url);
-        html! {
-            @if to.is_empty() {
-                p { (words.say("To pay, go back to the shop.", "请返回商店付款。")) }
-            } @else {
-                p { a class="back button" href=(to) rel="noreferrer" { (words.say("Pay at the shop", "前往商店付款")) } }
-            }
-        }
-    }
-
-    fn act(&self, form: &Form, outcome: &Outcome, what: &str, label: &str) -> Markup {
-        html! {
-            form class=(what) method="post" action={ "/sales/" (self.view.sale) "/" (what) } {
-                input type="hidden" name="csrf" value=(form.csrf);
-                input type="hidden" name="lang" value=(self.lang.code());
-                input type="hidden" name="hold" value=(outcome.attempt);
-                (self.return_field())
-                button type="submit" { (label) }
-            }
-        }
-    }
 }
 
-/// The way back to the shop, with what the shop can check.
-fn to_go_on(words: Words, way_back: Option<&str>) -> Markup {
+/// Days, hours, minutes and seconds. No live region: a screen reader must not read every tick.
+fn countdown(words: Words, left: DurationMs) -> Markup {
+    let seconds = left.0.div_ceil(1000);
+    let parts = [
+        ("d", seconds / 86_400, words.say("days", "天")),
+        ("h", seconds / 3600 % 24, words.say("hours", "时")),
+        ("m", seconds / 60 % 60, words.say("minutes", "分")),
+        ("s", seconds % 60, words.say("seconds", "秒")),
+    ];
     html! {
-        @if let Some(way_back) = way_back {
-            p { a class="back" href=(way_back) rel="noreferrer" { (words.say("Go on at the shop", "返回商店继续")) } }
+        div id="countdown" role="timer" aria-live="off" {
+            @for (unit, count, name) in parts {
+                span { b data-unit=(unit) { (format!("{count:02}")) } " " span { (name) } " " }
+            }
         }
     }
-}
-
-/// Whether it is a place on the waitlist whose turn has not come.
-fn waits(outcome: &Outcome) -> bool {
-    outcome.hold.is_none() && !outcome.is_final()
-}
-
-/// What the shop's staff can find the request by.
-fn number(words: Words, outcome: &Outcome) -> Markup {
-    html! { p class="small" {
-        (words.say("If you ask the shop about it, give this number:", "如需咨询商家，请提供此编号："))
-        " " code { (outcome.attempt) }
-    } }
-}
-
-fn is_kept(state: HoldState) -> bool {
-    matches!(state, HoldState::Held | HoldState::Confirmed)
 }
 
 /// Whether it counts for the shopper's limits.
@@ -534,6 +458,16 @@ fn is_had(outcome: &Outcome) -> bool {
         Some(hold) => is_kept(hold.state),
         None => outcome.place == Some("waiting"),
     }
+}
+
+/// Whether a hold in this state is the shopper's.
+pub(super) fn is_kept(state: HoldState) -> bool {
+    matches!(state, HoldState::Held | HoldState::Confirmed)
+}
+
+/// Whether it is a place on the waitlist whose turn has not come.
+pub(super) fn waits(outcome: &Outcome) -> bool {
+    outcome.hold.is_none() && !outcome.is_final()
 }
 
 /// The state of an item. Units that are left after the sale are shown as over: neither sold out nor
@@ -562,7 +496,46 @@ pub(crate) fn state_name(state: SaleState) -> &'static str {
 }
 
 /// `2026-11-11 10:00:00 UTC`; the script replaces it by the visitor's local time.
-fn readable(time: TimeMs) -> String {
+pub(super) fn readable(time: TimeMs) -> String {
     let text = time.to_string();
     format!("{} {} UTC", &text[..10], &text[11..19])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::ItemPicture;
+
+    #[test]
+    fn the_list_of_sales_has_a_card_for_each_with_picture_name_state_and_time() {
+        let open = crate::testing::view();
+        let mut spec = (*open.spec).clone();
+        spec.name_zh = Some("首发日".into());
+        let url = "https://media.example/watch.webp".to_owned();
+        let picture = ItemPicture { url, width: 4, height: 3, alt: "A watch".into(), alt_zh: None };
+        spec.items[1].picture = Some(picture);
+        let (sale, opens_at) = ("autumn".parse().unwrap(), TimeMs(1_794_391_200_000));
+        let state = SaleState::Scheduled;
+        let scheduled = SaleView { sale, state, opens_at, spec: Arc::new(spec), ..open.clone() };
+        let sales = [Arc::new(open), Arc::new(scheduled)];
+        let en = index(Lang::En, &sales, "https://shop.example/").into_string();
+        let cards: Vec<&str> = en.split("<li>").skip(1).collect();
+        for (card, parts) in cards.iter().zip([
+            ["href=\"/sales/demo?lang=en\"", "<svg class=\"art\"", ">Launch<", ">Open<", "Open until <time"],
+            [
+                "href=\"/sales/autumn?lang=en\"",
+                "src=\"https://media.example/watch.webp\" width=\"4\" height=\"3\" alt=\"A watch\"",
+                "loading=\"lazy\"",
+                ">Not open yet<",
+                "Opens <time datetime=\"2026-11-11T10:00:00.000Z\"",
+            ],
+        ]) {
+            for part in parts {
+                assert!(card.contains(part), "{part}: {card}");
+            }
+        }
+        assert_eq!(cards.len(), 2, "{en}");
+        let zh = index(Lang::Zh, &sales, "").into_string();
+        assert!(zh.contains(">首发日<") && zh.contains("开始时间 <time"), "{zh}");
+    }
 }

@@ -206,7 +206,7 @@ fn outside_a_demo_no_cookie_makes_a_visitor_a_shopper() {
 fn files_carry_their_hash_and_the_console_page_needs_its_key() {
     let gate = Running::start(true, true, |_| {});
     let page = send(gate.bound.shop, "GET", "/sales/demo", &[], "").body;
-    for start in ["/static/style-", "/static/app-"] {
+    for start in ["/static/sale-", "/static/icon-", "/static/app-"] {
         let path = start.to_owned() + page.split(start).nth(1).unwrap().split('"').next().unwrap();
         let file = send(gate.bound.shop, "GET", &path, &[], "");
         assert!(file.status == 200 && file.header("cache-control").unwrap().contains("immutable"), "{path}");
@@ -354,6 +354,136 @@ fn a_countdown_of_days_says_days() {
     let gate = Running::start(false, true, |_| {});
     gate.sale.change_view(|v| v.opens_at = v.opens_at.plus(units::DurationMs::seconds(2 * 86_400 + 7200)));
     let (browser, page) = Browser::open(&gate, "");
-    assert!(page.body.contains(">2 d 0"), "{}", page.body);
-    assert!(browser.get("/sales/demo?lang=zh").body.contains(">2 天 0"));
+    let zh = browser.get("/sales/demo?lang=zh").body;
+    for (page, days, seconds) in [(&page.body, "days", "seconds"), (&zh, "天", "秒")] {
+        let clock = page.split("id=\"countdown\"").nth(1).unwrap().split("</div>").next().unwrap();
+        assert!(clock.contains(&format!("<b data-unit=\"d\">02</b> <span>{days}</span>")), "{clock}");
+        assert!(clock.contains(&format!("</b> <span>{seconds}</span>")), "{clock}");
+        assert!(clock.starts_with(" role=\"timer\" aria-live=\"off\""), "no tick is read out: {clock}");
+    }
+}
+
+/// Gives an item a picture of this URL.
+fn with_picture(gate: &Running, at: usize, url: &str) {
+    gate.sale.change_view(|view| {
+        let mut spec = (*view.spec).clone();
+        let alt_zh = Some("一部“手机”".to_owned());
+        let alt = "A \"phone\"".to_owned();
+        spec.items[at].picture =
+            Some(contracts::ItemPicture { url: url.into(), width: 400, height: 300, alt, alt_zh });
+        view.spec = std::sync::Arc::new(spec);
+    });
+}
+
+fn images_of(answer: &Answer) -> &str {
+    let policy = answer.header("content-security-policy").unwrap();
+    policy.split("; ").find_map(|part| part.strip_prefix("img-src ")).unwrap()
+}
+
+#[test]
+fn a_page_loads_pictures_from_where_its_sale_says_and_from_nowhere_else() {
+    let gate = Running::start(true, true, |_| {});
+    let (browser, page) = Browser::open(&gate, "");
+    assert_eq!(images_of(&page), "'self'");
+    assert!(!page.body.contains("<img") && page.body.contains("class=\"hero plain\""), "{}", page.body);
+    with_picture(&gate, 0, "https://media.example/phone.webp?w=800");
+    with_picture(&gate, 1, "http://other.example:8080/watch.webp");
+    let page = browser.get("/sales/demo");
+    assert_eq!(images_of(&page), "'self' https://media.example http://other.example:8080");
+    let img = |page: &Answer, url: &str| {
+        let tag = page.body.split("<img").find(|tag| tag.contains(url)).unwrap();
+        tag.split('>').next().unwrap().to_owned()
+    };
+    let first = img(&page, "https://media.example/phone.webp?w=800");
+    for part in
+        ["width=\"400\" height=\"300\"", "alt=\"A &quot;phone&quot;\"", "loading=\"eager\"", "no-referrer"]
+    {
+        assert!(first.contains(part), "{first}");
+    }
+    assert!(img(&page, "http://other.example:8080/watch.webp").contains("loading=\"lazy\""));
+    let zh = browser.get("/sales/demo?lang=zh");
+    assert!(img(&zh, "media.example").contains("alt=\"一部“手机”\""), "{}", zh.body);
+    // Also where something was bought, and where something was refused.
+    let bought = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    let shown = browser.get(bought.header("location").unwrap());
+    assert!(images_of(&shown).contains("https://media.example"), "{shown:?}");
+    gate.sale.set_mood(Mood::Full);
+    let full = browser.post("/sales/demo/buy", &buy_form(&shown.body, "watch"));
+    assert!(full.status == 503 && images_of(&full).contains("https://media.example"), "{full:?}");
+}
+
+#[test]
+fn a_shopper_in_line_sees_how_far_they_have_come() {
+    let gate = Running::start(true, true, |_| {});
+    let (browser, page) = Browser::open(&gate, "");
+    gate.sale.set_mood(Mood::InLine);
+    let queued = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    let location = queued.header("location").unwrap().to_owned();
+    let first = browser.get(&location).body;
+    for part in [
+        "Place <strong>42</strong>",
+        "<progress max=\"42\" value=\"0\" aria-label=\"Your way to the front\">",
+        "41 are before you.",
+        "data-from=\"41\"",
+        "id=\"answer\" aria-live=\"polite\"",
+    ] {
+        assert!(first.contains(part), "{part}: {first}");
+    }
+    // The page that reloads itself carries on where it began.
+    let again = first.split("http-equiv=\"refresh\"").nth(1).unwrap().split("url=").nth(1).unwrap();
+    let again = again.split('"').next().unwrap().replace("&amp;", "&");
+    assert!(again.contains("&from=41"), "{again}");
+    let later = browser.get(&again.replace("from=41", "from=99")).body;
+    assert!(later.contains("<progress max=\"100\" value=\"58\""), "{later}");
+    // What the address claims changes the bar alone, and never makes it run backwards.
+    let forged = browser.get(&again.replace("from=41", "from=3")).body;
+    assert!(forged.contains("<progress max=\"42\" value=\"0\"") && forged.contains("41 are"), "{forged}");
+    let forged = browser.get(&again.replace("from=41", "from=18446744073709551615"));
+    assert!(forged.status == 200 && forged.body.contains("<progress max=\"18446744073709551615\""));
+    let zh = browser.get(&location.replace("lang=en", "lang=zh")).body;
+    assert!(zh.contains("当前位置 <strong>42</strong>") && zh.contains("aria-label=\"排队进度\""), "{zh}");
+}
+
+#[test]
+fn a_shopper_who_got_none_is_thanked_told_the_count_and_led_on() {
+    let gate = Running::start(true, true, |config| config.shop_url = "https://shop.example/launch".into());
+    for _ in 0..2 {
+        let (browser, page) = Browser::open(&gate, "");
+        browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    }
+    gate.sale.change_view(|v| v.items[0].waitlist_open = false);
+    let (browser, page) = Browser::open(&gate, "");
+    let refused = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    let location = refused.header("location").unwrap().to_owned();
+    let answer = |page: &str| page.split("id=\"yours\"").next().unwrap().to_owned();
+    let en = answer(&browser.get(&location).body);
+    for part in [
+        "data-outcome=\"sold_out\"",
+        "Sold out. Thank you for being here",
+        "Phone: 0 sold, and 2 kept for shoppers who are paying.",
+        "href=\"https://shop.example/launch\"",
+        "See what else the shop has",
+        "<svg class=\"art\"",
+    ] {
+        assert!(en.contains(part), "{part}: {en}");
+    }
+    let zh = answer(&browser.get(&location.replace("lang=en", "lang=zh")).body);
+    for part in ["已售罄，感谢您的参与", "手机：已售出 0 件，另有 2 件正在付款。", "去商店逛逛"]
+    {
+        assert!(zh.contains(part), "{part}: {zh}");
+    }
+}
+
+#[test]
+fn what_the_answer_is_about_is_not_listed_once_more() {
+    let gate = Running::start(true, true, |_| {});
+    let (browser, page) = Browser::open(&gate, "");
+    let bought = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
+    let shown = browser.get(bought.header("location").unwrap()).body;
+    assert_eq!(shown.matches("class=\"pay\"").count(), 1, "one button pays: {shown}");
+    assert!(shown.contains("left to pay, until") && shown.contains("data-have=\"phone\""), "{shown}");
+    let attempt = field(&shown, "hold");
+    let beside = browser.get(&format!("/sales/demo?fragment=1&above={attempt}")).body;
+    assert!(!beside.contains(&attempt) && beside.contains("data-have=\"phone\""), "{beside}");
+    assert!(browser.get("/sales/demo?fragment=1").body.contains(&attempt));
 }

@@ -5,21 +5,16 @@ use crate::{parts::Shop, visitor::Visitor, words};
 use axum::response::{IntoResponse, Response};
 use contracts::store::{Category, Listing, Localized, OrderState, Picture};
 use http::{HeaderValue, header};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 use units::Money;
-use web::page::{Lang, StaticFile};
+use web::page::{ICON, Lang, StaticFile, mark};
 
 pub(crate) mod showcase;
 
 /// The style sheet, and what makes product pages with a sale live.
-pub(crate) static STYLE: StaticFile =
-    StaticFile::new("shop", "css", "text/css; charset=utf-8", include_str!("style.css"));
+pub(crate) static STYLE: StaticFile = StaticFile::style("shop", &[include_str!("style.css")]);
 pub(crate) static SCRIPT: StaticFile =
     StaticFile::new("shop", "js", "text/javascript; charset=utf-8", include_str!("shop.js"));
-
-/// The shop's mark as browsers show it beside a title.
-pub(crate) static ICON: StaticFile =
-    StaticFile::new("mark", "svg", "image/svg+xml", include_str!("mark.svg"));
 
 /// The text in the visitor's language.
 pub(crate) fn text(lang: Lang, text: &Localized) -> &str {
@@ -183,7 +178,7 @@ impl Frame<'_> {
             header class="top" {
                 (self.sandbox_bar())
                 div class="bar" {
-                    a class="brand" href="/" { (MARK) span { (name) } }
+                    a class="brand" href="/" { (mark()) span { (name) } }
                     nav class="you" aria-label=(lang.say("Your account", "我的账户")) {
                         @if let Some(you) = signed_in {
                             a href="/orders" { (lang.say("Orders", "我的订单")) }
@@ -256,13 +251,6 @@ pub(crate) fn crumbs(lang: Lang, way: &[(&str, &str)]) -> Markup {
         }
     }
 }
-
-/// The shop's mark.
-const MARK: PreEscaped<&str> = PreEscaped(
-    "<svg class='mark' viewBox='0 0 32 32' width='28' height='28' aria-hidden='true'>\
-     <rect width='32' height='32' rx='9' fill='currentColor'/>\
-     <path d='M9 11h14M9 16h14M9 21h8' stroke='var(--on-brand)' stroke-width='2.6' stroke-linecap='round'/></svg>",
-);
 
 /// A price.
 pub(crate) fn price(lang: Lang, sum: Money) -> Markup {

@@ -25,21 +25,27 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
     let body = html! {
         h1 { (title) }
         p { (lang.say(
-            "Every page of the shop is made of the parts below. A brand changes the tokens at the top of one style sheet, and the mark.",
-            "商店的每个页面都由以下组件构成。品牌只需修改样式表开头的变量和标志。",
+            "Every page of the shop is made of the parts below, and so is the sale's. A brand sets its colours, its corners and its logo in the configuration: [brand].",
+            "商店与抢购活动的每个页面都由以下组件构成。品牌在配置的 [brand] 中设置颜色、圆角和标志。",
         )) }
-        h2 { (lang.say("Colours", "颜色")) }
-        ul class="swatches" {
-            @for (class, name) in [("brand-colour", "brand"), ("ink", "ink"), ("soft", "soft"), ("well", "well"), ("good", "good"), ("bad", "bad"),
-                ("brand-soft", "brand-soft"), ("good-soft", "good-soft"), ("bad-soft", "bad-soft"), ("paper", "paper"), ("card-colour", "card"), ("line-colour", "line")] {
-                li class=(class) { (name) }
-            }
+        h2 { (lang.say("Light and dark", "浅色与深色")) }
+        div class="sides" {
+            div class="light" { (side(lang, lang.say("Light", "浅色"))) }
+            div class="dark" { (side(lang, lang.say("Dark", "深色"))) }
         }
         h2 { (lang.say("Type", "字体")) }
         div class="card" {
-            h1 { (lang.say("A heading of a page", "页面标题")) }
-            p { (lang.say("Text is set at its reader's own size, in the system's own typeface.", "正文使用系统字体和读者自己设定的字号。")) }
-            p class="soft" { (lang.say("What matters less is softer.", "次要内容颜色较浅。")) }
+            p class="soft" { (lang.say("Text is set at its reader's own size, in the system's own typeface.", "正文使用系统字体和读者自己设定的字号。")) }
+            ul class="scale" {
+                @for (class, of) in [("step-3", lang.say("The name of a sale", "活动名称")), ("step-2", lang.say("A heading of a page", "页面标题")),
+                    ("step-1", lang.say("A heading of a section", "章节标题")), ("step-0", lang.say("Text", "正文")), ("step--1", lang.say("What matters less", "次要内容"))] {
+                    li { span class=(class) { (of) } code { "--" (class) } }
+                }
+            }
+        }
+        h2 { (lang.say("Spaces", "间距")) }
+        ul class="card scale" {
+            @for step in 1..=6 { li { span class={ "space space-" (step) } {} code { "--space-" (step) } } }
         }
         h2 { (lang.say("Buttons", "按钮")) }
         div class="actions" {
@@ -91,6 +97,26 @@ pub(crate) async fn show(State(shop): State<Arc<Shop>>, visitor: Visitor) -> Res
     let cart_units = visitor.cart_units(&shop).await;
     let frame = Frame { categories, cart_units, ..Frame::plain(&shop, &visitor, title) };
     Ok(frame.render(&body))
+}
+
+/// The colours of light pages, or of dark ones, and what is made of them.
+fn side(lang: Lang, name: &str) -> Markup {
+    html! {
+        h3 { (name) }
+        ul class="swatches" {
+            @for (class, name) in [("brand-colour", "brand"), ("ink", "ink"), ("soft", "soft"), ("well", "well"), ("good", "good"), ("bad", "bad"),
+                ("brand-soft", "brand-soft"), ("good-soft", "good-soft"), ("bad-soft", "bad-soft"), ("paper", "paper"), ("card-colour", "card"), ("line-colour", "line")] {
+                li class=(class) { (name) }
+            }
+        }
+        p { (lang.say("Text, and ", "正文和")) a href="/design" { (lang.say("a link", "链接")) } ". " span class="soft" { (lang.say("What matters less is softer.", "次要内容颜色较浅。")) } }
+        p { span class="badge" { (lang.say("In the sale", "限量抢购")) } }
+        div class="actions" {
+            button type="button" { (lang.say("Buy now", "立即抢购")) }
+            button type="button" class="quiet" { (lang.say("Cancel", "取消")) }
+        }
+        div class="notice good" { p class="title" { (lang.say("It is yours", "抢购成功")) } p { (lang.say("Pay within 15 minutes.", "请在 15 分钟内付款。")) } }
+    }
 }
 
 fn fields(lang: Lang) -> Markup {

@@ -16,7 +16,7 @@ mod sale;
 mod settings;
 
 use crate::{
-    design::{Frame, ICON, SCRIPT, STYLE, showcase},
+    design::{Frame, SCRIPT, STYLE, showcase},
     parts::{Parts, Shop},
     visitor::Visitor,
 };
@@ -34,7 +34,7 @@ pub use provider::CALLBACK as PROVIDER_CALLBACK;
 pub use sale::RETURN_PATH;
 
 const OPEN: Access = Access::Open;
-static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &ICON, &web::page::STYLE];
+static FILES: &[&StaticFile] = &[&STYLE, &SCRIPT, &web::page::STYLE];
 
 /// All pages, and the files that they load.
 pub fn operations() -> Vec<Operation<Parts>> {

@@ -4,9 +4,9 @@
 
 use contracts::{
     Actor, Answer, Attempt, AttemptId, ConfirmResult, Found, GateRefusal, HoldState, HoldView, ItemState,
-    ItemView, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal, SaleId,
-    SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, TimelineEntry, TimelineFilter, Told,
-    WaitingPlace, WaitingQuery,
+    ItemStats, ItemView, LinePlace, Mail, Mailbox, OperateError, Operation, OperationDone, Place, Refusal,
+    SaleId, SaleSpec, SaleState, SaleStats, SaleView, ShopperKey, StoredAttempt, TimelineEntry,
+    TimelineFilter, Told, WaitingPlace, WaitingQuery,
 };
 use gate::{
     Config, Keyring, Options,
@@ -448,7 +448,24 @@ impl Sale for FakeSale {
     }
 
     fn stats(&self) -> Reply<SaleStats> {
-        ready(SaleStats { as_of: *self.sequence.borrow(), ..SaleStats::default() })
+        let inner = self.inner.lock().unwrap();
+        let count = |at: usize, state| {
+            let of = inner.stored.iter().filter(|(_, stored)| {
+                usize::from(stored.basket[0].item) == at
+                    && matches!(stored.answer, Answer::Granted(hold) if hold.state == state)
+            });
+            of.count() as u64
+        };
+        let items = inner.view.spec.items.iter().enumerate().map(|(at, item)| ItemStats {
+            item: item.item.clone(),
+            initial: 0,
+            adjustments: 0,
+            free: 0,
+            held: count(at, HoldState::Held),
+            sold: count(at, HoldState::Confirmed),
+            waiting: 0,
+        });
+        ready(SaleStats { as_of: *self.sequence.borrow(), items: items.collect(), ..SaleStats::default() })
     }
 
     fn sequence(&self) -> watch::Receiver<Sequence> {
