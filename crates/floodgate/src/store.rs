@@ -47,7 +47,7 @@ mod sale;
 mod servers;
 mod shards;
 
-pub(crate) use shards::open as open_orders;
+pub(crate) use shards::{open as open_orders, open_list};
 
 /// Every default, with comments.
 pub(crate) const DEFAULT_TOML: &str = include_str!("store.default.toml");
@@ -609,8 +609,10 @@ impl Contexts<'_> {
         );
         let stock = inventory::service::Service::open(databases.inventory, Arc::clone(&clock)).await?;
         let shards = order::shards::Shards::open(databases.orders, clock.now(), &SystemChance).await?;
+        let list = order::list::List::open(databases.order_list, &shards).await?;
         let orders = order::service::Service::new(order::service::Needs {
             shards,
+            list,
             clock: Arc::clone(&clock),
             chance: Arc::new(SystemChance),
             catalog: Arc::clone(&catalog) as _,
@@ -644,12 +646,17 @@ impl Contexts<'_> {
         }
         let posts = |tells| Arc::clone(ports.posts(tells));
         let inbox = |follows| Arc::clone(ports.inbox(follows));
+        let of_orders = order::service::Follows {
+            sales: inbox(Follows::Winners),
+            payments: inbox(Follows::Paid),
+            orders: inbox(Follows::Listed),
+        };
         let mut webhooks = JoinSet::new();
         webhooks.spawn(Arc::clone(&sandbox).send_webhooks(Arc::clone(&payments)));
         let loops = vec![
             payments.start(posts(Tells::Payments)),
             stock.start(posts(Tells::Stock)),
-            orders.start(inbox(Follows::Winners), inbox(Follows::Paid), posts(Tells::Orders)),
+            orders.start(of_orders, posts(Tells::Orders)),
             webhooks,
             accounts.start(),
             catalog.start(),

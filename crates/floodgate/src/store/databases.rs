@@ -2,13 +2,10 @@
 
 use super::{
     Config, NotOpen,
-    servers::{make_dir, wrong_replicas},
-    shards,
+    servers::{make_dir, open_beside, wrong_replicas},
+    shards::{self, ORDER_LIST},
 };
-use engines::{
-    sql::{Reads, Sql, SqlError},
-    sqlite,
-};
+use engines::sql::{Reads, Sql};
 use std::path::Path;
 use web::metrics::{Metric, Registry};
 
@@ -26,42 +23,34 @@ pub(super) fn wrong(config: &Config) -> Option<(&'static str, String)> {
     of_replicas.or_else(|| shards::wrong(&config.orders).map(|want| ("orders", want)))
 }
 
-/// Open files that the databases may need: of accounts, catalogue, payments, stock, and those of
-/// orders.
+/// Open files that the databases may need: of accounts, catalogue, payments, stock, the list of
+/// orders, and those of orders.
 pub(super) fn files(config: &Config) -> usize {
     let replicas = config.replicas.len();
-    FILES_OF_DATABASE * (4 * (1 + replicas) + shards::count(&config.orders, replicas))
+    FILES_OF_DATABASE * (5 * (1 + replicas) + shards::count(&config.orders, replicas))
 }
 
-/// A database for each context; orders have several.
+/// A database for each context; orders have several, and one for their list.
 pub(super) struct Databases {
     pub(super) accounts: Sql,
     pub(super) catalog: Sql,
     pub(super) payments: Sql,
     pub(super) inventory: Sql,
     pub(super) orders: Vec<(String, Sql)>,
+    pub(super) order_list: Sql,
 }
 
 impl Databases {
     pub(super) fn open(config: &Config, dir: &Path) -> Result<Self, NotOpen> {
         make_dir(dir)?;
-        let (url, replicas) = (&config.databases, &config.replicas);
-        let at = |name: &str| match url.prefix() {
-            Some(prefix) => url.open(&format!("{prefix}_{name}"), replicas).map_err(|error| NotOpen {
-                passes: error.passes(),
-                why: match error {
-                    SqlError::Setup(_) => format!("store.replicas: {error}"),
-                    error => error.to_string(),
-                },
-            }),
-            None => sqlite::open(&dir.join(format!("{name}.db"))).map_err(NotOpen::from),
-        };
+        let at = |name: &str| open_beside(&config.databases, &config.replicas, dir, name);
         Ok(Self {
             accounts: at("accounts")?,
             catalog: at("catalog")?,
             payments: at("payments")?,
             inventory: at("inventory")?,
             orders: shards::databases(config, dir)?,
+            order_list: at(ORDER_LIST)?,
         })
     }
 
@@ -72,6 +61,7 @@ impl Databases {
             ("catalog", &self.catalog),
             ("payments", &self.payments),
             ("inventory", &self.inventory),
+            (ORDER_LIST, &self.order_list),
         ];
         let beside = beside.into_iter().map(|(name, sql)| (name.to_owned(), sql.clone()));
         beside.chain(self.orders.iter().cloned()).collect()
@@ -140,13 +130,13 @@ mod tests {
 
     #[test]
     fn each_replica_needs_files_for_each_database() {
-        assert_eq!(files(&Config::default()), 8 * 8);
+        assert_eq!(files(&Config::default()), 8 * 9);
         let at_server = read("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\", \"mysql://s\"]");
-        assert_eq!(files(&at_server), 8 * 8 * 3);
+        assert_eq!(files(&at_server), 8 * 9 * 3);
         let orders = "orders = [{ name = \"orders_0\" }, { name = \"orders_1\", url = \"mysql://i/x\" }, \
                       { name = \"orders_2\", url = \"mysql://i/y\", replicas = [\"mysql://t\"] }]";
         let apart = read(&format!("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\"]\n{orders}"));
         assert_eq!(wrong(&apart), None);
-        assert_eq!(files(&apart), 8 * (4 * 2 + 2 + 1 + 2));
+        assert_eq!(files(&apart), 8 * (5 * 2 + 2 + 1 + 2));
     }
 }

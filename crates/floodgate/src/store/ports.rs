@@ -29,15 +29,18 @@ pub(crate) enum Follows {
     Winners,
     /// What happens to the store's payments.
     Paid,
+    /// What happens to the orders, for their list.
+    Listed,
 }
 
 impl Follows {
-    pub(crate) const ALL: [Self; 2] = [Self::Winners, Self::Paid];
+    pub(crate) const ALL: [Self; 3] = [Self::Winners, Self::Paid, Self::Listed];
 
     fn inbox(self, messages: &Messages) -> Subscribed {
         let (name, topic) = match self {
             Self::Winners => ("store-winners", crate::feed::TOPIC),
             Self::Paid => ("store-paid", super::PAYMENTS),
+            Self::Listed => ("store-listed", super::ORDERS),
         };
         Subscribed::new(messages.clone(), name, topic_of(topic))
     }
