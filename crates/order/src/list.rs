@@ -83,6 +83,20 @@ impl List {
         self.sql.write(move |tx| list_rows::put_told(tx, &told)).await
     }
 
+    /// Of each of these orders whether it is listed in this version or a later one. Of one without
+    /// a version that is not known.
+    pub(crate) async fn are_listed(&self, all: Vec<(OrderId, Option<u64>)>) -> Result<Vec<bool>, SqlError> {
+        let sql = self.sql.primary();
+        let read = sql.read(move |tx| {
+            let each = all.iter().map(|(order, version)| match version {
+                Some(version) => Ok(list_rows::version(tx, *order)?.is_some_and(|of| of >= *version)),
+                None => Ok(false),
+            });
+            each.collect()
+        });
+        read.await
+    }
+
     /// Reads the list. `None` while it lacks orders because its first build is not done: a part
     /// would look like all.
     pub(crate) async fn read<T: Send + 'static>(
@@ -130,3 +144,6 @@ async fn read_page(shards: &Shards, at: Place) -> Result<(Vec<OrderSummary>, Pla
     });
     read.await
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,6 +208,12 @@ pub(crate) fn remove_some(tx: &mut Tx<'_>, build: u64, at: Place) -> Result<(), 
     }
 }
 
+/// In which version an order is listed.
+pub(crate) fn version(tx: &mut Tx<'_>, order: OrderId) -> Result<Option<u64>, SqlError> {
+    let text = "SELECT version FROM listed_orders WHERE id = ?";
+    tx.query_first(text, params![&order.to_bytes()], |row| row.count(0))
+}
+
 fn summary(row: &Row<'_>) -> Result<OrderSummary, SqlError> {
     serde_json::from_str(&row.text(0)?).map_err(|_| unexpected(0, "an order's summary"))
 }

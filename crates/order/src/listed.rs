@@ -34,9 +34,12 @@ struct Told {
 
 #[derive(Debug, Deserialize)]
 struct Data {
-    /// Events of earlier builds do not have it.
+    /// Events of versions without a list do not have it.
     #[serde(default)]
     summary: Option<OrderSummary>,
+    /// Those of returns did not have this one either.
+    #[serde(default)]
+    version: Option<u64>,
 }
 
 fn is_being_built() -> StoreError {
@@ -46,9 +49,19 @@ fn is_being_built() -> StoreError {
 impl Service {
     /// Writes the rows of what was told. Returns how the work on each event ended.
     pub(crate) async fn take_listed(self: Arc<Self>, pulled: Vec<Pulled>) -> Vec<(Receipt, Ended)> {
-        let (mut ended, mut all) = (Vec::new(), Vec::new());
+        let (mut ended, mut all, mut without) = (Vec::new(), Vec::new(), Vec::new());
         for Pulled { receipt, event } in pulled {
-            match self.summary_told(&event).await {
+            match serde_json::from_str::<Told>(&event) {
+                Ok(Told { data: Data { summary: Some(summary), .. }, .. }) => all.push((receipt, summary)),
+                Ok(Told { subject, data }) => without.push((receipt, subject, data.version)),
+                Err(error) => {
+                    tracing::error!(%error, "an event of an order cannot be read");
+                    ended.push((receipt, Ended::Failed));
+                }
+            }
+        }
+        for (receipt, order) in self.not_listed(without, &mut ended).await {
+            match self.summary_of(order).await {
                 Ok(summary) => all.push((receipt, summary)),
                 Err(outcome) => ended.push((receipt, outcome)),
             }
@@ -67,15 +80,38 @@ impl Service {
         ended
     }
 
-    /// What an event tells of its order. For one of an earlier build the order itself is asked.
-    async fn summary_told(&self, event: &str) -> Result<OrderSummary, Ended> {
-        let Told { subject: order, data } = serde_json::from_str(event).map_err(|error| {
-            tracing::error!(%error, "an event of an order cannot be read");
-            Ended::Failed
-        })?;
-        if let Some(summary) = data.summary {
-            return Ok(summary);
+    /// Of events without a summary those whose orders are to be read: not those of versions that
+    /// are listed already, as a build has done for all that was told before there was a list.
+    async fn not_listed(
+        &self,
+        events: Vec<(Receipt, OrderId, Option<u64>)>,
+        ended: &mut Vec<(Receipt, Ended)>,
+    ) -> Vec<(Receipt, OrderId)> {
+        if events.is_empty() {
+            return Vec::new();
         }
+        let asked: Vec<(OrderId, Option<u64>)> =
+            events.iter().map(|(_, order, version)| (*order, *version)).collect();
+        let is_listed = match self.needs.list.are_listed(asked).await {
+            Ok(is_listed) => is_listed,
+            Err(error) => {
+                tracing::warn!(%error, count = events.len(), "the list of orders cannot be read now");
+                ended.extend(events.iter().map(|(receipt, ..)| (*receipt, Ended::Later)));
+                return Vec::new();
+            }
+        };
+        let mut left = Vec::new();
+        for ((receipt, order, _), is_listed) in events.into_iter().zip(is_listed) {
+            match is_listed {
+                true => ended.push((receipt, Ended::Done)),
+                false => left.push((receipt, order)),
+            }
+        }
+        left
+    }
+
+    /// What the list is to have of an order, from the order itself.
+    async fn summary_of(&self, order: OrderId) -> Result<OrderSummary, Ended> {
         let read = self.needs.shards.read_primary(order.bucket(), move |tx: &mut Tx<'_>| {
             let found = store::find(tx, order, false)?;
             found.map(|stored| store::summary(tx, &stored)).transpose()

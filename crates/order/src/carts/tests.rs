@@ -26,6 +26,7 @@ use std::sync::{
 };
 
 mod erased;
+mod listed;
 
 const NOW: u64 = 1_795_521_600_000;
 
