@@ -65,6 +65,8 @@ const SALE_TOKEN_SECONDS: u64 = 900;
 pub(crate) const ORDERS: &str = "store-orders";
 pub(crate) const PAYMENTS: &str = "store-payments";
 pub(crate) const STOCK: &str = "store-stock";
+pub(crate) const ACCOUNTS: &str = "store-accounts";
+pub(crate) const CATALOG: &str = "store-catalog";
 
 /// The section `[store]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -659,7 +661,9 @@ impl Contexts<'_> {
             orders.start(of_orders, posts(Tells::Orders)),
             webhooks,
             accounts.start(),
+            accounts.tell(posts(Tells::Accounts)),
             catalog.start(),
+            catalog.tell(posts(Tells::Catalog)),
         ];
         let parts = shop::parts::Parts(Arc::new(shop::parts::Shop {
             catalog: Arc::clone(&catalog) as _,

@@ -187,6 +187,11 @@ pub(crate) fn always(outside: &Outside, books: &Books) -> Check {
     stock::booked(outside, books)
 }
 
+/// What holds from one look to the next.
+pub(crate) fn since_the_last_look(outside: &Outside) -> Check {
+    list::only_grows(outside)
+}
+
 /// What is on its way yet; `None` if nothing is.
 pub(crate) fn on_its_way(outside: &Outside) -> Result<Option<String>, Violation> {
     if !outside.bus.is_quiet() {

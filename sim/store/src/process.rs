@@ -9,14 +9,18 @@ use crate::{
     services::Process,
     world::{SimChance, SimClock, Tables, World},
 };
-use contracts::store::{Inbox, Posts, ShippingMethod};
+use contracts::store::{Inbox, OrderId, Posts, ShippingMethod};
 use engines::{
     clock::Clock,
     sql::{Sql, SqlError},
     sqlite::in_line::{Database, Ran},
 };
 use order::charges::{IncludedTax, Rules};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::sync::Notify;
 
 /// Databases over which orders are spread.
@@ -77,6 +81,8 @@ pub(crate) struct Outside {
     pub(crate) sale: Arc<Sale>,
     pub(crate) till: Arc<Till>,
     pub(crate) prices: Arc<Prices>,
+    /// As the list was last seen: of each order the build and the version of its row.
+    pub(crate) listed: Mutex<BTreeMap<OrderId, (u64, u64)>>,
 }
 
 impl Outside {
@@ -90,6 +96,7 @@ impl Outside {
             bus,
             till: Till::new(world),
             prices: Arc::default(),
+            listed: Mutex::default(),
         }))
     }
 

@@ -52,16 +52,21 @@ pub(crate) enum Tells {
     Orders,
     Payments,
     Stock,
+    Accounts,
+    Catalog,
 }
 
 impl Tells {
-    pub(crate) const ALL: [Self; 3] = [Self::Orders, Self::Payments, Self::Stock];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Orders, Self::Payments, Self::Stock, Self::Accounts, Self::Catalog];
 
     fn topic(self) -> &'static str {
         match self {
             Self::Orders => super::ORDERS,
             Self::Payments => super::PAYMENTS,
             Self::Stock => super::STOCK,
+            Self::Accounts => super::ACCOUNTS,
+            Self::Catalog => super::CATALOG,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The list of all orders against the orders themselves.
 
 use super::{Order, Orders, count, look};
-use crate::process::{LIST, Outside};
+use crate::{
+    process::{LIST, Outside},
+    world::lock,
+};
 use contracts::store::OrderId;
 use engines::{
     params,
@@ -103,6 +106,25 @@ pub(super) fn is_not_ahead(outside: &Outside, orders: &Orders) -> Check {
         ensure(version.is_some_and(|version| listed.version <= version), RULE, || {
             format!("order {id} is listed in version {}, and is in {version:?}", listed.version)
         })?;
+    }
+    Ok(())
+}
+
+/// A row has never an earlier version than before, unless a later build has written it.
+pub(crate) fn only_grows(outside: &Outside) -> Check {
+    let rows = look(outside, LIST, |tx| {
+        if count(tx, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'list_builds'")? == 0 {
+            return Ok(Vec::new());
+        }
+        tx.query("SELECT id, build, version FROM listed_orders", &[], |row| {
+            Ok((OrderId::from_bytes(row.array(0)?), (row.count(1)?, row.count(2)?)))
+        })
+    })?;
+    let mut seen = lock(&outside.listed);
+    for (id, now) in rows {
+        let before = seen.insert(id, now).unwrap_or_default();
+        // By the build, and then by the version.
+        ensure(before <= now, RULE, || format!("order {id} was listed as {before:?}, and now as {now:?}"))?;
     }
     Ok(())
 }
