@@ -33,6 +33,9 @@ mod erased;
 pub mod list;
 mod list_rows;
 mod listed;
+#[cfg(test)]
+#[path = "../../engines/tests/engines/mariadb/server.rs"]
+mod mariadb_server;
 pub mod moves;
 mod names;
 pub mod pages;

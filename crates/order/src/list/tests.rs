@@ -4,6 +4,7 @@
 use super::*;
 use crate::{
     core::{By, Command},
+    mariadb_server::MariaDb,
     return_rows::{self, ReturnError},
     shards::numbered,
     store::{NewOrder, OrderError},
@@ -14,15 +15,11 @@ use contracts::store::{
 };
 use engines::{chance::SystemChance, mariadb, sqlite};
 use serde_json::Value;
-use server::MariaDb;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 use units::TimeMs;
-
-#[path = "../../../engines/tests/engines/mariadb/server.rs"]
-mod server;
 
 const NOW: TimeMs = TimeMs(1_795_521_600_000);
 const BY: By<'_> = By { actor: "test", reason: "because" };

@@ -5,6 +5,7 @@ use crate::{
     cart_rows,
     core::By,
     directory::Wants,
+    mariadb_server::MariaDb,
     shards::numbered,
     store::{self, NewOrder, TaskKind},
 };
@@ -18,7 +19,6 @@ use engines::{
         in_line::{Database, Fate, Ran},
     },
 };
-use server::MariaDb;
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::{Pin, pin},
@@ -27,9 +27,6 @@ use std::{
     time::Duration,
 };
 use units::TimeMs;
-
-#[path = "../../../engines/tests/engines/mariadb/server.rs"]
-mod server;
 
 const NOW: TimeMs = TimeMs(1_795_521_600_000);
 
