@@ -4,6 +4,7 @@
 //! the deletion itself. Each of them may be asked again, so a crash between any two steps is safe.
 
 use crate::{
+    events::{self, Change},
     letters::{self, Kind},
     service::{Service, of_sql, random},
     store,
@@ -56,6 +57,7 @@ fn begin(
     // A letter with a link would find no account any more.
     tx.execute("DELETE FROM letters WHERE email = ?", params![&email])?;
     tx.execute("DELETE FROM accounts WHERE id = ?", params![&id])?;
+    events::put(tx, now, account, Change::Deleted)?;
     put(tx, now, account)?;
     let (language, id) = letter;
     letters::put(tx, now, &letters::New { id, kind: Kind::Deleted, email: &email, language })?;

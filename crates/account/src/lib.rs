@@ -19,6 +19,7 @@
 //! | `links` | links that set a password, in a table |
 //! | `words` | what letters say |
 //! | `post` | sends what waits |
+//! | `events` | what becomes of accounts, for others |
 //! | [`provider`] | log-in at a provider of identities (OpenID Connect) |
 //! | `connected` | which log-ins there are connected with which account, in a table |
 //! | `store` | accounts and sessions in tables |
@@ -27,6 +28,7 @@ pub mod api;
 mod connected;
 mod deletion;
 pub mod email;
+mod events;
 mod guest_rows;
 mod guests;
 mod letters;

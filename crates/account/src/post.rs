@@ -10,18 +10,21 @@ use crate::{
     service::{Service, hash_of, random},
     store,
 };
-use contracts::store::OrderId;
+use contracts::store::{OrderId, Posts, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use engines::{
     mail::{Letter, MailError},
-    sql::SqlError,
+    sql::{
+        SqlError,
+        outbox::{self, NotTold},
+    },
 };
 use std::{
     collections::BTreeMap,
     sync::{Arc, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use units::TimeMs;
 use web::warning::Warning;
 
@@ -53,6 +56,21 @@ impl Service {
         loops.spawn(Arc::clone(self).send_letters());
         loops.spawn(Arc::clone(self).finish_deletions());
         loops.spawn(Arc::clone(self).look_after_guests());
+        loops
+    }
+
+    /// Tells others what becomes of accounts, within a second, for as long as the set is there.
+    pub fn tell(self: &Arc<Self>, posts: Arc<dyn Posts>) -> JoinSet<()> {
+        let (mut loops, databases) = (JoinSet::new(), [self.sql.clone()]);
+        loops.spawn(async move {
+            let (posts, mut warning) = (&*posts, Warning::default());
+            let failed = |error: NotTold<StoreError>| {
+                if let Some(count) = warning.due() {
+                    tracing::warn!(%error, count, "accounts: events wait, they cannot be told now");
+                }
+            };
+            match outbox::tell(&databases, &Notify::new(), |events| posts.post(events), failed).await {}
+        });
         loops
     }
 

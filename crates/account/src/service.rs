@@ -347,8 +347,8 @@ impl Accounts for Service {
 
     fn rename(&self, account: AccountId, name: String) -> Asked<'_, ()> {
         Box::pin(async move {
-            let name = name_of(&name)?;
-            let written = self.sql.write(move |tx| store::rename(tx, account, &name)).await;
+            let (name, now) = (name_of(&name)?, self.clock.now());
+            let written = self.sql.write(move |tx| store::rename(tx, now, account, &name)).await;
             written.map_err(|error| of_sql(&error))
         })
     }

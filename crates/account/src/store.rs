@@ -1,10 +1,14 @@
 //! Accounts and sessions in tables: what is read and written within one transaction.
 
-use crate::{connected, guest_rows, operated};
+use crate::{
+    connected,
+    events::{self, Change},
+    guest_rows, operated,
+};
 use contracts::store::{ADDRESSES_MAX, AccountId, Address, Profile};
 use engines::{
     params,
-    sql::{Migration, SqlError, Tx, unexpected},
+    sql::{Migration, SqlError, Tx, outbox, unexpected},
 };
 use units::TimeMs;
 
@@ -12,7 +16,9 @@ use units::TimeMs;
 const SESSIONS_MAX: usize = 20;
 
 pub(crate) const MIGRATIONS: &[Migration] =
-    &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED, GUESTS, CUT_OFF];
+    &[ACCOUNTS, ADDRESSES, LETTERS, DELETIONS, LOCKS, CONNECTED, GUESTS, CUT_OFF, OUTBOX];
+
+const OUTBOX: Migration = Migration { name: "the outbox", statements: &[outbox::TABLE] };
 
 const CUT_OFF: Migration =
     Migration { name: "guests whose checkout was cut off", statements: &[guest_rows::INDEX_OF_LETTERS] };
@@ -73,10 +79,14 @@ const ACCOUNTS: Migration = Migration {
 
 /// Returns false if the address has an account.
 pub(crate) fn insert(tx: &mut Tx<'_>, profile: &Profile, password: &str) -> Result<bool, SqlError> {
-    tx.insert_new(
+    let is_new = tx.insert_new(
         "INSERT INTO accounts (id, email, name, password, created_at) VALUES (?, ?, ?, ?, ?)",
         params![&profile.account.to_bytes(), &profile.email, &profile.name, password, profile.created_at.0],
-    )
+    )?;
+    if is_new {
+        events::put(tx, profile.created_at, profile.account, Change::Registered)?;
+    }
+    Ok(is_new)
 }
 
 /// The account of an address, its name and the hash of its password.
@@ -142,9 +152,12 @@ pub(crate) fn set_password(
     tx.query_first(text, params![&id], |row| row.text(0))
 }
 
-pub(crate) fn rename(tx: &mut Tx<'_>, account: AccountId, name: &str) -> Result<(), SqlError> {
-    tx.execute("UPDATE accounts SET name = ? WHERE id = ?", params![name, &account.to_bytes()])?;
-    Ok(())
+pub(crate) fn rename(tx: &mut Tx<'_>, at: TimeMs, account: AccountId, name: &str) -> Result<(), SqlError> {
+    let text = "UPDATE accounts SET name = ? WHERE id = ? AND name <> ?";
+    match tx.execute(text, params![name, &account.to_bytes(), name])? {
+        0 => Ok(()),
+        _ => events::put(tx, at, account, Change::Renamed),
+    }
 }
 
 pub(crate) fn begin_session(

@@ -21,11 +21,13 @@
 //! | `store` | products in tables |
 //! | `picture_rows` | pictures in tables |
 //! | `changes` | which products have changed, in tables |
+//! | `events` | what has changed, for others |
 
 pub mod api;
 pub mod cached;
 mod category_pages;
 mod changes;
+mod events;
 pub mod media;
 pub mod pages;
 mod picture_pages;

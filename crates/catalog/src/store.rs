@@ -1,7 +1,11 @@
 //! Products in tables: what is read and written within one transaction. A product is stored as its
 //! JSON document, beside columns that it is found by.
 
-use crate::{changes, picture_rows};
+use crate::{
+    changes,
+    events::{self, OfCategory, OfProduct},
+    picture_rows,
+};
 use contracts::{
     SaleId,
     store::{Category, ForSale, Listing, Localized, OfferedIn, Product, ProductSlug, Sku},
@@ -22,6 +26,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "which product shows which picture", statements: picture_rows::TABLES },
     Migration { name: "what operators change", statements: sql::trail::TABLES },
     Migration { name: "what tells this catalogue from others", statements: IDENTITY },
+    Migration { name: "the outbox", statements: &[sql::outbox::TABLE] },
 ];
 
 const FIRST: &[&str] = &[
@@ -59,14 +64,23 @@ pub(crate) const CATEGORIES_MAX: usize = 200;
 /// Products of one sale, at the most.
 const SALE_MAX: usize = 200;
 
-pub(crate) fn put_category(tx: &mut Tx<'_>, position: usize, category: &Category) -> Result<(), SqlError> {
+pub(crate) fn put_category(
+    tx: &mut Tx<'_>,
+    at: TimeMs,
+    position: usize,
+    category: &Category,
+) -> Result<(), SqlError> {
     let (slug, Localized { en, zh }) = (category.slug.as_str(), &category.name);
+    let same = "SELECT slug FROM categories WHERE slug = ? AND position = ? AND name_en = ? AND name_zh = ?";
+    if tx.query_first(same, params![slug, position, en, zh], |row| row.text(0))?.is_some() {
+        return Ok(());
+    }
     tx.execute("DELETE FROM categories WHERE slug = ?", params![slug])?;
     tx.execute(
         "INSERT INTO categories (slug, position, name_en, name_zh) VALUES (?, ?, ?, ?)",
         params![slug, position, en, zh],
     )?;
-    Ok(())
+    events::of_category(tx, at, &category.slug, OfCategory::Changed)
 }
 
 pub(crate) fn has_products(tx: &mut Tx<'_>, category: &ProductSlug) -> Result<bool, SqlError> {
@@ -74,8 +88,11 @@ pub(crate) fn has_products(tx: &mut Tx<'_>, category: &ProductSlug) -> Result<bo
     Ok(tx.query_first(text, params![category.as_str()], |row| row.text(0))?.is_some())
 }
 
-pub(crate) fn remove_category(tx: &mut Tx<'_>, slug: &ProductSlug) -> Result<(), SqlError> {
-    tx.execute("DELETE FROM categories WHERE slug = ?", params![slug.as_str()]).map(drop)
+pub(crate) fn remove_category(tx: &mut Tx<'_>, at: TimeMs, slug: &ProductSlug) -> Result<(), SqlError> {
+    match tx.execute("DELETE FROM categories WHERE slug = ?", params![slug.as_str()])? {
+        0 => Ok(()),
+        _ => events::of_category(tx, at, slug, OfCategory::Removed),
+    }
 }
 
 pub(crate) fn categories(tx: &mut Tx<'_>) -> Result<Vec<Category>, SqlError> {
@@ -116,6 +133,8 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
     if tx.query_first(known, params![category], |row| row.text(0))?.is_none() {
         return Err(PutError::Category);
     }
+    let before = "SELECT is_published, document FROM products WHERE slug = ?";
+    let before = tx.query_first(before, params![slug], |row| Ok((row.count(0)? != 0, row.text(1)?)))?;
     clear(tx, at, &product.slug)?;
     if let Some(name) = picture_rows::note_uses(tx, product)? {
         return Err(PutError::Picture(name));
@@ -141,6 +160,11 @@ pub(crate) fn put(tx: &mut Tx<'_>, at: TimeMs, product: &Product) -> Result<(), 
         params![slug, category, product.position, product.is_published, at.0, &words_of(product), &document],
     )?;
     changes::note(tx, at, &product.slug)?;
+    let (was_published, before) = before.unzip();
+    let is_same = before.as_ref() == Some(&document);
+    if let Some(what) = OfProduct::of(was_published, product.is_published, is_same) {
+        events::of_product(tx, at, &product.slug, what, product.is_published)?;
+    }
     Ok(())
 }
 
@@ -149,6 +173,7 @@ pub(crate) fn remove(tx: &mut Tx<'_>, at: TimeMs, slug: &ProductSlug) -> Result<
     let was_there = clear(tx, at, slug)?;
     if was_there {
         changes::note(tx, at, slug)?;
+        events::of_product(tx, at, slug, OfProduct::Removed, false)?;
     }
     Ok(was_there)
 }

@@ -60,8 +60,8 @@ const SKUS: usize = 20;
 /// How many times the CPU time of its statements a checkout may take.
 const REACH: f64 = 2.0;
 /// The databases of one round.
-const NAMES: [&str; 3 + SHARDS] =
-    ["catalog", "payments", "inventory", "orders_0", "orders_1", "orders_2", "orders_3"];
+const NAMES: [&str; 4 + SHARDS] =
+    ["catalog", "payments", "inventory", "order_list", "orders_0", "orders_1", "orders_2", "orders_3"];
 
 struct Options {
     runs: usize,
@@ -194,7 +194,7 @@ impl Shop {
     /// Brings the tables up to date, fills the catalogue and the stock, and starts the loops.
     async fn open(all: Vec<Sql>) -> Arc<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SteadyClock::start());
-        let [catalog, payments, stock] = [0, 1, 2].map(|at| all[at].clone());
+        let [catalog, payments, stock, list] = [0, 1, 2, 3].map(|at| all[at].clone());
         let catalog =
             catalog::service::Service::open(catalog, Arc::clone(&clock)).await.expect("a catalogue");
         payment::service::migrate(&payments).await.expect("tables");
@@ -207,7 +207,7 @@ impl Shop {
         );
         let stock = inventory::service::Service::open(stock, Arc::clone(&clock)).await.expect("tables");
         let shards = order::shards::Shards::open(
-            order::shards::numbered(all[3..].to_vec()),
+            order::shards::numbered(all[4..].to_vec()),
             clock.now(),
             &SystemChance,
         )
@@ -220,8 +220,10 @@ impl Shop {
             price_minor: 0,
         };
         let tax = Arc::new(order::charges::IncludedTax { basis_points: 1300 });
+        let list = order::list::List::open(list, &shards).await.expect("tables");
         let orders = order::service::Service::new(order::service::Needs {
             shards,
+            list,
             clock,
             chance: Arc::new(SystemChance),
             catalog: Arc::clone(&catalog) as _,
@@ -232,12 +234,17 @@ impl Shop {
         });
         fill(&catalog, &stock).await;
         let (told, paid) = (Arc::new(Pipe::default()), Arc::new(Paid::default()));
+        let follows = order::service::Follows {
+            sales: Arc::new(NoSales),
+            payments: Arc::clone(&told) as _,
+            orders: Arc::clone(&paid.listed) as _,
+        };
         let mut webhooks = JoinSet::new();
         webhooks.spawn(Arc::clone(&sandbox).send_webhooks(Arc::clone(&payments)));
         let loops = vec![
-            payments.start(Arc::clone(&told) as _),
+            payments.start(told),
             stock.start(Arc::new(Unheard)),
-            orders.start(Arc::new(NoSales), told, Arc::clone(&paid) as _),
+            orders.start(follows, Arc::clone(&paid) as _),
             webhooks,
         ];
         Arc::new(Self { orders, payments, sandbox, paid, _loops: loops })
@@ -413,32 +420,35 @@ impl Posts for Unheard {
     }
 }
 
-/// Hears which orders are paid.
+/// Hears which orders are paid, and hands all that it hears to their list.
 #[derive(Default)]
-struct Paid(Mutex<HashMap<OrderId, oneshot::Sender<()>>>);
+struct Paid {
+    waiting: Mutex<HashMap<OrderId, oneshot::Sender<()>>>,
+    listed: Arc<Pipe>,
+}
 
 impl Paid {
     fn wait_for(&self, order: OrderId) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
-        self.0.lock().expect("not poisoned").insert(order, tell);
+        self.waiting.lock().expect("not poisoned").insert(order, tell);
         told
     }
 }
 
 impl Posts for Paid {
     fn post(&self, events: Vec<String>) -> Asked<'_, ()> {
-        for event in events {
-            let event: serde_json::Value = serde_json::from_str(&event).expect("JSON");
+        for event in &events {
+            let event: serde_json::Value = serde_json::from_str(event).expect("JSON");
             if event["type"] == "floodgate.order.paid" {
                 let order = event["subject"].as_str().expect("a subject").parse().expect("an order");
-                let tell = self.0.lock().expect("not poisoned").remove(&order);
+                let tell = self.waiting.lock().expect("not poisoned").remove(&order);
                 // It is told at least once.
                 if let Some(tell) = tell {
                     let _ = tell.send(());
                 }
             }
         }
-        Box::pin(async { Ok(()) })
+        self.listed.post(events)
     }
 }
 

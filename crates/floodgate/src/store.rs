@@ -50,7 +50,7 @@ mod services;
 mod shards;
 
 pub(crate) use demo::picture_in_sale;
-pub(crate) use shards::open as open_orders;
+pub(crate) use shards::{open as open_orders, open_list};
 
 /// Every default, with comments.
 pub(crate) const DEFAULT_TOML: &str = include_str!("store.default.toml");
@@ -68,6 +68,8 @@ const SALE_TOKEN_SECONDS: u64 = 900;
 pub(crate) const ORDERS: &str = "store-orders";
 pub(crate) const PAYMENTS: &str = "store-payments";
 pub(crate) const STOCK: &str = "store-stock";
+pub(crate) const ACCOUNTS: &str = "store-accounts";
+pub(crate) const CATALOG: &str = "store-catalog";
 
 /// The section `[store]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,7 +16,8 @@ use contracts::{
 use engines::{clock::SteadyClock, sql::SqlError, sqlite};
 use order::{
     charges::Rules,
-    service::{Needs, Service},
+    list::List,
+    service::{Follows, Needs, Service},
     shards::{Shards, numbered},
 };
 use std::{
@@ -104,8 +105,11 @@ fn child(dir: &Path) {
         let (all, now) = (numbered(opened.expect("they open")), TimeMs(1_795_521_600_000));
         let shards = Shards::open(all, now, &engines::chance::SystemChance).await.expect("tables");
         let absent = Arc::new(Absent);
+        let list = sqlite::open(&dir.join("order-list.db")).expect("it opens");
+        let list = List::open(list, &shards).await.expect("tables");
         let service = Service::new(Needs {
             shards,
+            list,
             clock: Arc::new(SteadyClock::start()),
             chance: Arc::new(engines::chance::SystemChance),
             catalog: absent.clone(),
@@ -115,7 +119,8 @@ fn child(dir: &Path) {
             rules: Rules::free(),
         });
         let grants = Arc::new(Grants { dir: dir.to_owned(), next: AtomicU64::new(settled(dir)) });
-        let _loops = service.start(grants, absent.clone(), absent);
+        let follows = Follows { sales: grants, payments: absent.clone(), orders: absent.clone() };
+        let _loops = service.start(follows, absent);
         while settled(dir) < WINNERS {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

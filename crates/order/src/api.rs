@@ -4,6 +4,7 @@
 use crate::{
     core::{Command, returns::Step},
     service::{Service, of_order, of_return, of_sql},
+    summary::OrderSummary,
 };
 use axum::extract::{Path, State};
 use contracts::store::{CameBack, Delivery, OrderId, OrderState, OrderView, ReturnState};
@@ -29,7 +30,7 @@ pub type Parts = web::parts::Parts<Service>;
 /// Orders, newest first.
 #[derive(Debug, Serialize, JsonSchema)]
 struct OrdersPage {
-    orders: Vec<OrderView>,
+    orders: Vec<OrderSummary>,
     /// Ask with `before` set to this for older ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<OrderId>,
@@ -79,7 +80,7 @@ struct Shipment {
 /// Orders with returns, oldest first.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ReturnsPage {
-    orders: Vec<OrderView>,
+    orders: Vec<OrderSummary>,
     /// Ask with `after` set to this for later ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<OrderId>,
@@ -137,7 +138,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
     vec![
         get("/api/v1/store/orders", "listOrders", read_only, list)
             .tagged()
-            .does("Orders of all shoppers, newest first.")
+            .does("Orders of all shoppers, newest first. The list follows the orders, and may lack the last changes.")
             .query::<Wanted>()
             .replies::<OrdersPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
@@ -168,7 +169,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .problems(&[&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE]),
         get("/api/v1/store/returns", "listReturns", read_only, list_returns)
             .tagged()
-            .does("Orders that have a return in a state, oldest first.")
+            .does("Orders that have a return in a state, oldest first. The list follows the orders, and may lack the last changes.")
             .query::<WantedReturns>()
             .replies::<ReturnsPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),
@@ -214,7 +215,7 @@ async fn list(
     Query(Wanted { state, before, limit }): Query<Wanted>,
 ) -> Result<JsonReply<OrdersPage>, Problem> {
     let limit = limit.clamp(1, 100);
-    let orders = service.newest(state, before, limit).await.map_err(|error| of_store(of_sql(&error)))?;
+    let orders = service.newest(state, before, limit).await.map_err(of_store)?;
     let next = orders.last().map(|order| order.id).filter(|_| orders.len() == limit);
     Ok(JsonReply(OrdersPage { orders, next }))
 }
@@ -296,8 +297,7 @@ async fn list_returns(
     Query(WantedReturns { state, after, limit }): Query<WantedReturns>,
 ) -> Result<JsonReply<ReturnsPage>, Problem> {
     let limit = limit.clamp(1, 100);
-    let found = service.with_returns(state, after, limit).await;
-    let orders = found.map_err(|error| of_store(of_sql(&error)))?;
+    let orders = service.with_returns(state, after, limit).await.map_err(of_store)?;
     let next = orders.last().map(|order| order.id).filter(|_| orders.len() == limit);
     Ok(JsonReply(ReturnsPage { orders, next }))
 }

@@ -125,7 +125,8 @@ fn erase_one(tx: &mut Tx<'_>, now: TimeMs, mut stored: Stored) -> Result<(), Sql
         actor: "account".into(),
         reason: "the shopper's account was deleted: name and address are erased".into(),
     };
-    store::note_step(tx, &stored, &step)
+    store::note_step(tx, &stored, &step)?;
+    store::tell_change(tx, &stored, now)
 }
 
 impl HoldsPersonalData for Service {

@@ -17,6 +17,9 @@
 //! | `winners` | holds that a sale has granted become orders |
 //! | [`return_rows`], `returned` | returns: their steps, and how they stand |
 //! | `erased` | what goes when a shopper's account is deleted |
+//! | [`list`], `list_rows` | the list of all orders, in a database of its own, and its building |
+//! | `listed` | the list follows the orders' events, and answers |
+//! | [`summary`] | an order as lists and events have it |
 //! | `waiting_rows` | how much waits, for the console |
 //! | `tasks` | what is to be done outside: ask the sale, refund, tell others |
 
@@ -27,6 +30,12 @@ pub mod charges;
 pub mod core;
 pub mod directory;
 mod erased;
+pub mod list;
+mod list_rows;
+mod listed;
+#[cfg(test)]
+#[path = "../../engines/tests/engines/mariadb/server.rs"]
+mod mariadb_server;
 pub mod moves;
 mod names;
 pub mod pages;
@@ -36,6 +45,7 @@ mod rows;
 pub mod service;
 pub mod shards;
 pub mod store;
+pub mod summary;
 mod tasks;
 mod waiting_rows;
 mod winners;

@@ -5,6 +5,7 @@ use crate::{
     api::Parts,
     core::{Command, returns::Step},
     service::{Service, of_order, of_return, of_sql},
+    summary::OrderSummary,
     waiting_rows::{COUNTED_MAX, Waiting},
 };
 use axum::{
@@ -108,7 +109,7 @@ fn return_words(lang: Lang, state: ReturnState) -> &'static str {
     }
 }
 
-fn table(lang: Lang, orders: &[OrderView]) -> Markup {
+fn table(lang: Lang, orders: &[OrderSummary]) -> Markup {
     let heads = [
         lang.say("Order", "订单"),
         lang.say("At", "时间"),
@@ -128,7 +129,7 @@ fn table(lang: Lang, orders: &[OrderView]) -> Markup {
                             td { time datetime=(of.created_at) { (of.created_at) } }
                             td { (state_words(lang, of.state)) }
                             td { (payment_words(lang, of.payment)) }
-                            td { @for line in &of.lines { (lang.say(&line.name, &line.name_zh)) " × " (line.quantity) br; } }
+                            td { @for line in &of.lines { (lang.say(&line.name, &line.name_zh)) " × " (line.quantity) br; } @if of.more_lines > 0 { "… +" (of.more_lines) } }
                             td { (of.total) }
                         }
                     }
@@ -139,36 +140,41 @@ fn table(lang: Lang, orders: &[OrderView]) -> Markup {
 }
 
 /// How much waits, each with a link to it.
-fn what_waits(lang: Lang, waiting: &Waiting) -> Markup {
-    let Waiting { for_payment, for_stock, to_pack, returns_to_decide, returns_to_come, refunds } = *waiting;
+fn what_waits(lang: Lang, (waiting, refunds): &(Waiting, Option<u64>)) -> Markup {
+    let Waiting { for_payment, for_stock, to_pack, returns_to_decide, returns_to_come } = *waiting;
     let rows = [
         (
             "/console?state=awaiting_payment",
             lang.say("Orders that wait for their payment", "待付款订单"),
-            for_payment,
+            Some(for_payment),
         ),
         (
             "/console?state=paid",
             lang.say("Paid orders that wait for their units", "已付款、待备货订单"),
-            for_stock,
+            Some(for_stock),
         ),
-        ("/console?state=allocated", lang.say("Orders to be packed", "待发货订单"), to_pack),
+        ("/console?state=allocated", lang.say("Orders to be packed", "待发货订单"), Some(to_pack)),
         (
             "/console/returns?state=requested",
             lang.say("Returns to be decided", "待审核退货"),
-            returns_to_decide,
+            Some(returns_to_decide),
         ),
-        ("/console/returns?state=approved", lang.say("Returns on their way", "待收货退货"), returns_to_come),
+        (
+            "/console/returns?state=approved",
+            lang.say("Returns on their way", "待收货退货"),
+            Some(returns_to_come),
+        ),
         (
             "/console/payments?",
             lang.say("Refunds that the provider has yet to be asked for", "待提交的退款"),
-            refunds,
+            *refunds,
         ),
     ];
     // Where a database has as many as are counted, there are at least so many.
-    let shown = |count: u64| match count >= COUNTED_MAX {
-        true => format!("{count}+"),
-        false => count.to_string(),
+    let shown = |count: Option<u64>| match count {
+        Some(count) if count >= COUNTED_MAX => format!("{count}+"),
+        Some(count) => count.to_string(),
+        None => lang.say("not known at the moment", "暂时无法得知").to_owned(),
     };
     html! {
         div class="scroll" { table { tbody {
@@ -179,34 +185,76 @@ fn what_waits(lang: Lang, waiting: &Waiting) -> Markup {
     }
 }
 
-/// How far the orders are behind the sales.
-fn behind_words(lang: Lang, behind: Option<Backlog>) -> String {
-    let Some(Backlog { events, oldest, dead }) = behind else {
-        return lang
-            .say(
-                "Whether all winners have their orders is not known at the moment.",
-                "暂时无法得知抢购订单是否都已生成。",
-            )
-            .into();
-    };
-    let dead = match (dead, lang) {
-        (0, _) => String::new(),
-        (dead, Lang::En) => format!(
-            " {dead} were given up after many tries: see the dead letters of the subscription store-winners."
-        ),
-        (dead, Lang::Zh) => format!(" 另有 {dead} 条多次重试后放弃：请查看订阅 store-winners 的死信。"),
-    };
-    let waits = match (events, oldest, lang) {
-        (0, _, Lang::En) => "The orders are up to date with the sales.".to_owned(),
-        (0, _, Lang::Zh) => "订单与活动已同步。".to_owned(),
-        (events, Some(at), Lang::En) => {
-            format!("Events of sales that are not in the orders yet: {events}, the oldest of {at}.")
+/// What follows something, and may be behind it.
+#[derive(Debug, Clone, Copy)]
+enum Follower {
+    /// The orders follow the sales.
+    Orders,
+    /// The list follows the orders.
+    List,
+}
+
+impl Follower {
+    fn subscription(self) -> &'static str {
+        match self {
+            Self::Orders => "store-winners",
+            Self::List => "store-listed",
         }
-        (events, Some(at), Lang::Zh) => format!("活动中尚未进入订单的事件：{events} 条，最早的来自 {at}。"),
-        (events, None, Lang::En) => format!("Events of sales that are not in the orders yet: {events}."),
-        (events, None, Lang::Zh) => format!("活动中尚未进入订单的事件：{events} 条。"),
+    }
+
+    /// What is said if it is not known how far it is behind, if it is not, and of what it lacks.
+    fn words(self, lang: Lang) -> [&'static str; 3] {
+        match self {
+            Self::Orders => [
+                lang.say(
+                    "Whether all winners have their orders is not known at the moment.",
+                    "暂时无法得知抢购订单是否都已生成。",
+                ),
+                lang.say("The orders are up to date with the sales.", "订单与活动已同步。"),
+                lang.say("Events of sales that are not in the orders yet: ", "活动中尚未进入订单的事件："),
+            ],
+            Self::List => [
+                lang.say(
+                    "Whether this list has the orders' last changes is not known at the moment.",
+                    "暂时无法得知此列表是否包含最新变化。",
+                ),
+                lang.say("This list is up to date with the orders.", "此列表与订单已同步。"),
+                lang.say(
+                    "Changes of orders that this list does not show yet: ",
+                    "此列表尚未显示的订单变化：",
+                ),
+            ],
+        }
+    }
+}
+
+/// How far something is behind what it follows.
+fn behind(lang: Lang, of: Follower, behind: Option<Backlog>) -> Markup {
+    let [unknown, none, some] = of.words(lang);
+    let subscription = of.subscription();
+    let words = match behind {
+        None => unknown.to_owned(),
+        Some(Backlog { events, oldest, dead }) => {
+            let dead = match (dead, lang) {
+                (0, _) => String::new(),
+                (dead, Lang::En) => format!(
+                    " {dead} were given up after many tries: see the dead letters of the subscription {subscription}."
+                ),
+                (dead, Lang::Zh) => {
+                    format!(" 另有 {dead} 条多次重试后放弃：请查看订阅 {subscription} 的死信。")
+                }
+            };
+            let waits = match (events, oldest, lang) {
+                (0, _, _) => none.to_owned(),
+                (events, Some(at), Lang::En) => format!("{some}{events}, the oldest of {at}."),
+                (events, Some(at), Lang::Zh) => format!("{some}{events} 条，最早的来自 {at}。"),
+                (events, None, Lang::En) => format!("{some}{events}."),
+                (events, None, Lang::Zh) => format!("{some}{events} 条。"),
+            };
+            waits + &dead
+        }
     };
-    waits + &dead
+    html! { p data-follows=(subscription) data-behind=[behind.map(|of| of.events)] { (words) } }
 }
 
 /// The orders of one account, newest first.
@@ -222,7 +270,7 @@ async fn of_shopper(
         h1 { (title) }
         p { a href={ "/console/accounts/" (shopper) "?lang=" (lang.code()) } { (lang.say("The account", "客户账户")) } }
         @if found.rows.is_empty() { p { (lang.say("There are none.", "暂无订单。")) } }
-        @else { (table(lang, &found.rows)) }
+        @else { (table(lang, &found.rows.iter().cloned().map(OrderSummary::from).collect::<Vec<_>>())) }
         @if let Some(next) = &found.next {
             p { a rel="next" href={ "/console?lang=" (lang.code()) "&shopper=" (shopper) "&from=" (next) } { (lang.say("Older ones", "更早的")) } }
         }
@@ -245,25 +293,22 @@ async fn orders(
         return of_shopper(&service, lang, shopper, from).await.map(IntoResponse::into_response);
     }
     let state = state.as_deref().and_then(OrderState::from_name);
-    let found = service.newest(state, before, PAGE_MAX).await;
-    let found = found.map_err(|error| of_store(of_sql(&error)))?;
+    let found = service.newest(state, before, PAGE_MAX).await.map_err(of_store)?;
     let next = found.last().map(|order| order.id).filter(|_| found.len() == PAGE_MAX);
     // The first page says how much there is to do.
     let waiting = match before.is_none() && state.is_none() {
-        true => Some(service.waiting().await.map_err(|error| of_store(of_sql(&error)))?),
+        true => Some((service.waiting().await.map_err(of_store)?, service.behind_sales().await)),
         false => None,
     };
-    let behind = match &waiting {
-        Some(_) => service.behind_sales().await,
-        None => None,
-    };
+    let list = service.behind_orders().await;
     let title = lang.say("Orders", "订单");
     let body = html! {
         h1 { (title) }
-        @if let Some(waiting) = &waiting {
+        @if let Some((waiting, of_sales)) = &waiting {
             (what_waits(lang, waiting))
-            p data-behind=[behind.map(|of| of.events)] { (behind_words(lang, behind)) }
+            (behind(lang, Follower::Orders, *of_sales))
         }
+        (behind(lang, Follower::List, list))
         form class="operate" method="get" action="/console" {
             input type="hidden" name="lang" value=(lang.code());
             label for="state" { (lang.say("State", "状态")) }
@@ -296,12 +341,13 @@ async fn returns(
 ) -> Result<Html<String>, Problem> {
     let lang = Lang::of(lang.as_deref(), &headers);
     let state = state.as_deref().and_then(ReturnState::from_name).unwrap_or(ReturnState::Requested);
-    let found = service.with_returns(state, after, PAGE_MAX).await;
-    let found = found.map_err(|error| of_store(of_sql(&error)))?;
+    let found = service.with_returns(state, after, PAGE_MAX).await.map_err(of_store)?;
+    let list = service.behind_orders().await;
     let next = found.last().map(|order| order.id).filter(|_| found.len() == PAGE_MAX);
     let title = lang.say("Returns", "退货");
     let body = html! {
         h1 { (title) }
+        (behind(lang, Follower::List, list))
         form class="operate" method="get" action="/console/returns" {
             input type="hidden" name="lang" value=(lang.code());
             label for="state" { (lang.say("State", "状态")) }

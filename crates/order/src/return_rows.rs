@@ -6,7 +6,6 @@ use crate::{
         By, Command,
         returns::{self, Bought, Earlier, NotReturned, Step},
     },
-    directory::{self, Wants},
     returned::{REFUND_KEY, found, slot},
     store::{self, NewOrder, OrderError, Stored, TaskKind},
 };
@@ -16,7 +15,7 @@ use contracts::store::{
 };
 use engines::{
     params,
-    sql::{SqlError, Tx},
+    sql::{SqlError, Tx, outbox},
 };
 use serde_json::json;
 use std::fmt;
@@ -92,38 +91,15 @@ impl fmt::Display for ReturnError {
 
 impl std::error::Error for ReturnError {}
 
-/// Orders of this shard that have a return in this state, oldest first, behind `after`.
-pub(crate) fn in_state(
-    tx: &mut Tx<'_>,
-    state: ReturnState,
-    after: Option<OrderId>,
-    at_most: usize,
-) -> Result<Vec<OrderView>, SqlError> {
-    let after = after.map_or([0; 16], OrderId::to_bytes);
-    let here = directory::only_here(tx, "order_id", Wants::Read)?;
-    let text = format!(
-        "SELECT DISTINCT order_id FROM returns WHERE state = ? AND order_id > ?{here} ORDER BY order_id LIMIT ?"
-    );
-    let ids = tx.query(&text, params![state.as_str(), &after, at_most], |row| {
-        row.array(0).map(OrderId::from_bytes)
-    })?;
-    let mut orders = Vec::new();
-    for id in ids {
-        if let Some(stored) = store::find(tx, id, false)? {
-            orders.push(store::view(tx, stored)?);
-        }
-    }
-    Ok(orders)
-}
-
 fn locked(tx: &mut Tx<'_>, order: OrderId) -> Result<Stored, ReturnError> {
     Ok(store::find(tx, order, true)?.ok_or(OrderError::NotFound(order))?)
 }
 
+/// Notes a step of a return, which is a change of its order, and tells it.
 fn note(
     tx: &mut Tx<'_>,
     at: TimeMs,
-    order: &Stored,
+    order: &mut Stored,
     (number, step): (u32, usize),
     state: ReturnState,
     by: By<'_>,
@@ -132,6 +108,12 @@ fn note(
         "INSERT INTO return_steps (order_id, number, step, at, state, actor, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
         params![&order.id.to_bytes(), number, step, at.0, state.as_str(), by.actor, by.reason],
     )?;
+    order.order.version += 1;
+    tx.execute(
+        "UPDATE orders SET version = ? WHERE id = ?",
+        params![order.order.version, &order.id.to_bytes()],
+    )?;
+    let summary = store::summary(tx, order)?;
     let event = json!({
         "specversion": "1.0",
         "id": format!("{}-return-{number}-{step}", order.id),
@@ -140,10 +122,16 @@ fn note(
         "subject": order.id,
         "time": at,
         "datacontenttype": "application/json",
-        "data": { "order": order.id, "shopper": order.shopper, "return": number, "actor": by.actor },
+        "data": {
+            "order": order.id,
+            "shopper": order.shopper,
+            "return": number,
+            "actor": by.actor,
+            "version": order.order.version,
+            "summary": summary,
+        },
     });
-    tx.execute("INSERT INTO outbox (body) VALUES (?)", params![&event.to_string()])?;
-    Ok(())
+    outbox::put(tx, &event.to_string())
 }
 
 /// A shopper wants to send units back. The same request again is the same return.
@@ -154,7 +142,7 @@ pub(crate) fn request(
     by: By<'_>,
     wanted: &RequestReturn,
 ) -> Result<OrderView, ReturnError> {
-    let stored = locked(tx, order)?;
+    let mut stored = locked(tx, order)?;
     let view = store::view(tx, stored.clone())?;
     let mut lines: Vec<StockLine> = Vec::new();
     for line in wanted.lines.iter().filter(|line| line.quantity > 0) {
@@ -187,7 +175,7 @@ pub(crate) fn request(
             params![&key, number, line.sku.as_str(), line.quantity],
         )?;
     }
-    note(tx, at, &stored, (number, 1), ReturnState::Requested, by)?;
+    note(tx, at, &mut stored, (number, 1), ReturnState::Requested, by)?;
     Ok(store::view(tx, stored)?)
 }
 
@@ -252,7 +240,7 @@ pub(crate) fn step(
     by: By<'_>,
     (step, units): (Step, Option<CameBack>),
 ) -> Result<OrderView, ReturnError> {
-    let stored = locked(tx, order)?;
+    let mut stored = locked(tx, order)?;
     let all = found(tx, order)?;
     let one = all.iter().find(|of| of.view.number == number).ok_or(ReturnError::NotFound(number))?;
     let ReturnView { state, wish, lines, history, .. } = &one.view;
@@ -297,7 +285,7 @@ pub(crate) fn step(
          WHERE order_id = ? AND number = ?",
         params![next.as_str(), value, units_name, wish_now, &order.to_bytes(), number],
     )?;
-    note(tx, at, &stored, (number, history.len() + 1), next, by)?;
+    note(tx, at, &mut stored, (number, history.len() + 1), next, by)?;
     if step == Step::Refunded {
         store::end_task_of(tx, order, TaskKind::RefundReturn, slot(number))?;
     }
@@ -383,7 +371,7 @@ pub(crate) fn refund_by_hand(
     by: By<'_>,
     (amount_minor, number): (u64, u32),
 ) -> Result<OrderView, ReturnError> {
-    let stored = locked(tx, order)?;
+    let mut stored = locked(tx, order)?;
     let view = store::view(tx, stored.clone())?;
     if is_known(&view, number, |of| of.lines.is_empty() && of.refund_minor == amount_minor)? {
         return Ok(view);
@@ -403,7 +391,7 @@ pub(crate) fn refund_by_hand(
         return Err(ReturnError::Amount { left });
     }
     insert(tx, order, number, (Wish::Refund, amount_minor), ReturnState::Received)?;
-    note(tx, at, &stored, (number, 1), ReturnState::Received, by)?;
+    note(tx, at, &mut stored, (number, 1), ReturnState::Received, by)?;
     store::add_task(tx, at, order, TaskKind::RefundReturn, Some(slot(number)), "")?;
     Ok(store::view(tx, stored)?)
 }

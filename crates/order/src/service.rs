@@ -7,17 +7,17 @@ use crate::{
         By, Command,
         returns::{NotReturned, Step},
     },
+    list::List,
     names::Names,
     return_rows::{self, ReturnError},
     returned,
     shards::Shards,
     store::{self, Asks, OrderError},
-    waiting_rows::{self, Waiting},
 };
 use contracts::store::{
-    AccountId, Address, Asked, Backlog, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId,
-    OrderState, OrderView, Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn,
-    ReturnState, ReturnView, SaleHolds, Stock, StoreError,
+    AccountId, Address, Asked, Backlog, Bucket, CameBack, Catalog, Ended, HoldRef, Inbox, OrderId, OrderView,
+    Orders, Page, PaymentId, Payments, Posts, Pulled, Receipt, RequestReturn, ReturnState, ReturnView,
+    SaleHolds, Stock, StoreError,
 };
 use engines::{
     chance::Chance,
@@ -49,6 +49,8 @@ const PAGE_MAX: usize = 100;
 /// What orders need of others.
 pub struct Needs {
     pub shards: Shards,
+    /// What lists over all orders are read from.
+    pub list: List,
     pub clock: Arc<dyn Clock>,
     /// Draws the ids of orders.
     pub chance: Arc<dyn Chance>,
@@ -75,17 +77,37 @@ pub struct Service {
     pub(crate) tasks: Notify,
     pub(crate) stock_tasks: Notify,
     pub(crate) outbox: Notify,
-    /// What follows the sales, once it does.
-    of_sales: OfSales,
+    /// What follows the sales, once it does, and what follows the orders for the list.
+    of_sales: Followed,
+    pub(crate) of_orders: Followed,
 }
 
+/// A subscription, once the service is started.
 #[derive(Default)]
-struct OfSales(OnceLock<Arc<dyn Inbox>>);
+pub(crate) struct Followed(OnceLock<Arc<dyn Inbox>>);
 
-impl fmt::Debug for OfSales {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OfSales").finish_non_exhaustive()
+impl Followed {
+    /// How much there is to take; `None` if the message service does not say so at once.
+    pub(crate) async fn behind(&self) -> Option<Backlog> {
+        let asked = tokio::time::timeout(LAG_WITHIN, self.0.get()?.backlog()).await;
+        asked.ok()?.ok()?
     }
+}
+
+impl fmt::Debug for Followed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Followed").finish_non_exhaustive()
+    }
+}
+
+/// What the service follows.
+#[expect(missing_debug_implementations, reason = "a subscription has none")]
+pub struct Follows {
+    /// What happens to the holds of all sales.
+    pub sales: Arc<dyn Inbox>,
+    pub payments: Arc<dyn Inbox>,
+    /// The service's own events, for the list.
+    pub orders: Arc<dyn Inbox>,
 }
 
 /// The answer of a database, for other contexts.
@@ -128,29 +150,33 @@ impl Service {
             tasks,
             stock_tasks: Notify::new(),
             outbox,
-            of_sales: OfSales::default(),
+            of_sales: Followed::default(),
+            of_orders: Followed::default(),
         })
     }
 
-    /// Follows the sales and the payments, does what is due, and tells others, for as long as the
-    /// answer is kept.
-    pub fn start(
-        self: &Arc<Self>,
-        of_sales: Arc<dyn Inbox>,
-        of_payments: Arc<dyn Inbox>,
-        posts: Arc<dyn Posts>,
-    ) -> JoinSet<()> {
+    /// Follows the sales, the payments and its own events, does what is due, and tells others, for
+    /// as long as the answer is kept.
+    pub fn start(self: &Arc<Self>, follows: Follows, posts: Arc<dyn Posts>) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         let this = || Arc::clone(self);
+        let Follows { sales, payments, orders } = follows;
         // It is started once.
-        let _ = self.of_sales.0.set(Arc::clone(&of_sales));
+        let _ = self.of_sales.0.set(Arc::clone(&sales));
+        let _ = self.of_orders.0.set(Arc::clone(&orders));
+        let listed = this();
+        loops.spawn(follow(orders, "orders", move |pulled| {
+            let service = Arc::clone(&listed);
+            async move { service.take_listed(pulled).await }
+        }));
+        loops.spawn(this().build_list());
         let winners = this();
-        loops.spawn(follow(of_sales, "sales", move |pulled| {
+        loops.spawn(follow(sales, "sales", move |pulled| {
             let service = Arc::clone(&winners);
             async move { service.import(pulled).await }
         }));
         let paid = this();
-        loops.spawn(follow(of_payments, "payments", move |pulled| {
+        loops.spawn(follow(payments, "payments", move |pulled| {
             let service = Arc::clone(&paid);
             async move { service.take_payments(pulled).await }
         }));
@@ -192,53 +218,10 @@ impl Service {
         done
     }
 
-    /// How much waits, over all databases.
-    pub(crate) async fn waiting(&self) -> Result<Waiting, SqlError> {
-        let mut all = Waiting::default();
-        for of in self.needs.shards.read_all(waiting_rows::read).await? {
-            all = all.and(of);
-        }
-        Ok(all)
-    }
-
     /// How far the orders are behind the sales; `None` if the message service does not say so at
     /// once.
     pub(crate) async fn behind_sales(&self) -> Option<Backlog> {
-        let asked = tokio::time::timeout(LAG_WITHIN, self.of_sales.0.get()?.backlog()).await;
-        asked.ok()?.ok()?
-    }
-
-    /// Orders of all shoppers, newest first, for those who run the shop.
-    pub async fn newest(
-        &self,
-        state: Option<OrderState>,
-        before: Option<OrderId>,
-        at_most: usize,
-    ) -> Result<Vec<OrderView>, SqlError> {
-        let at_most = at_most.clamp(1, PAGE_MAX);
-        let read = self.needs.shards.read_all(move |tx| {
-            let found = store::newest(tx, state, before, at_most)?;
-            found.into_iter().map(|stored| store::view(tx, stored)).collect::<Result<Vec<_>, SqlError>>()
-        });
-        let mut all = read.await?.concat();
-        all.sort_by_key(|order| std::cmp::Reverse(order.id));
-        all.truncate(at_most);
-        Ok(all)
-    }
-
-    /// Orders that have a return in this state, oldest first, behind `after`.
-    pub async fn with_returns(
-        &self,
-        state: ReturnState,
-        after: Option<OrderId>,
-        at_most: usize,
-    ) -> Result<Vec<OrderView>, SqlError> {
-        let at_most = at_most.clamp(1, PAGE_MAX);
-        let read = self.needs.shards.read_all(move |tx| return_rows::in_state(tx, state, after, at_most));
-        let mut all = read.await?.concat();
-        all.sort_by_key(|order| order.id);
-        all.truncate(at_most);
-        Ok(all)
+        self.of_sales.behind().await
     }
 
     /// An order of any shopper.

@@ -6,10 +6,11 @@ use crate::{
     core::{By, Command, Effect, Order, OtherPayments, Place, Refused},
     directory::{self, Wants},
     returned,
+    summary::{LINES_MAX, OrderSummary, ReturnSummary},
 };
 use contracts::store::{
     Address, Charges, Delivery, HoldRef, OrderId, OrderLine, OrderOrigin, OrderState, OrderView, PaymentId,
-    PaymentSeen, Transition,
+    PaymentSeen, ReturnState, Transition,
 };
 use engines::{
     params,
@@ -270,6 +271,7 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
             ],
         )?;
     }
+    let state = order.state;
     let stored = Stored {
         id: new.id,
         shopper: new.shopper.clone(),
@@ -286,7 +288,9 @@ pub(crate) fn create(tx: &mut Tx<'_>, at: TimeMs, by: By<'_>, new: &NewOrder) ->
         add_task(tx, at.plus(RESERVE_AGAIN_AFTER), new.id, TaskKind::Reserve, None, "")?;
     }
     note_step(tx, &stored, &step)?;
-    tell(tx, &stored, at)?;
+    let lines = new.lines.iter().take(LINES_MAX).cloned().collect();
+    let summary = summarized(&stored, (lines, new.lines.len()), Vec::new());
+    tell(tx, &stored, at, state.as_str(), &summary)?;
     Ok(true)
 }
 
@@ -330,10 +334,15 @@ pub(crate) fn apply(
     }
     if let Some(step) = &done.step {
         note_step(tx, &found, step)?;
+    } else if done.is_changed {
+        tell_change(tx, &found, at)?;
     }
     for effect in done.effects {
         match effect {
-            Effect::Tell => tell(tx, &found, at)?,
+            Effect::Tell => {
+                let summary = summary(tx, &found)?;
+                tell(tx, &found, at, found.order.state.as_str(), &summary)?;
+            }
             Effect::ConfirmHold { payment } => {
                 add_task(tx, at, id, TaskKind::Confirm, Some(payment), "")?;
             }
@@ -385,29 +394,14 @@ pub(crate) fn of_shopper(
     found.into_iter().map(|stored| view(tx, stored)).collect()
 }
 
-/// Orders of this shard, newest first, older than `before`; of all states, or of one.
-pub(crate) fn newest(
-    tx: &mut Tx<'_>,
-    state: Option<OrderState>,
-    before: Option<OrderId>,
-    at_most: usize,
-) -> Result<Vec<Stored>, SqlError> {
-    let before = before.map_or([0xff; 16], OrderId::to_bytes);
-    let here = directory::only_here(tx, "id", Wants::Read)?;
-    match state {
-        Some(state) => tx.query(
-            &format!(
-                "SELECT {COLUMNS} FROM orders WHERE state = ? AND id < ?{here} ORDER BY id DESC LIMIT ?"
-            ),
-            params![state.as_str(), &before, at_most],
-            stored,
-        ),
-        None => tx.query(
-            &format!("SELECT {COLUMNS} FROM orders WHERE id < ?{here} ORDER BY id DESC LIMIT ?"),
-            params![&before, at_most],
-            stored,
-        ),
-    }
+fn line(row: &Row<'_>) -> Result<OrderLine, SqlError> {
+    Ok(OrderLine {
+        sku: row.parsed(0, "a sku")?,
+        name: row.text(1)?,
+        name_zh: row.text(2)?,
+        quantity: u32::try_from(row.count(3)?).map_err(|_| unexpected(3, "a quantity"))?,
+        price_minor: row.count(4)?,
+    })
 }
 
 /// The whole of an order.
@@ -416,15 +410,7 @@ pub(crate) fn view(tx: &mut Tx<'_>, stored: Stored) -> Result<OrderView, SqlErro
     let lines = tx.query(
         "SELECT sku, name, name_zh, quantity, price_minor FROM order_lines WHERE order_id = ? ORDER BY number",
         params![&key],
-        |row| {
-            Ok(OrderLine {
-                sku: row.parsed(0, "a sku")?,
-                name: row.text(1)?,
-                name_zh: row.text(2)?,
-                quantity: u32::try_from(row.count(3)?).map_err(|_| unexpected(3, "a quantity"))?,
-                price_minor: row.count(4)?,
-            })
-        },
+        line,
     )?;
     let state = |name: &str, column| OrderState::from_name(name).ok_or_else(|| unexpected(column, "a state"));
     let history = tx.query(
@@ -479,14 +465,71 @@ pub(crate) fn note_step(tx: &mut Tx<'_>, stored: &Stored, step: &Transition) -> 
     Ok(())
 }
 
-/// Puts an event into the outbox: the order is now in its state.
-fn tell(tx: &mut Tx<'_>, stored: &Stored, at: TimeMs) -> Result<(), SqlError> {
+/// An order as lists have it. `lines` are the first ones, and how many there are.
+fn summarized(
+    stored: &Stored,
+    (lines, count): (Vec<OrderLine>, usize),
+    returns: Vec<ReturnSummary>,
+) -> OrderSummary {
+    let order = &stored.order;
+    OrderSummary {
+        id: stored.id,
+        shopper: stored.shopper.clone(),
+        origin: stored.hold.clone().map_or(OrderOrigin::Cart, OrderOrigin::Sale),
+        state: order.state,
+        payment: order.payment,
+        more_lines: count - lines.len(),
+        lines,
+        total: Money { amount_minor: order.total_minor, currency: stored.currency },
+        created_at: stored.created_at,
+        version: order.version,
+        returns,
+    }
+}
+
+/// An order as lists have it, from its tables.
+pub(crate) fn summary(tx: &mut Tx<'_>, stored: &Stored) -> Result<OrderSummary, SqlError> {
+    let key = stored.id.to_bytes();
+    let text = "SELECT sku, name, name_zh, quantity, price_minor FROM order_lines WHERE order_id = ? \
+                ORDER BY number LIMIT ?";
+    let lines = tx.query(text, params![&key, LINES_MAX], line)?;
+    let count = match lines.len() {
+        LINES_MAX => {
+            let text = "SELECT COUNT(*) FROM order_lines WHERE order_id = ?";
+            tx.query_first(text, params![&key], |row| row.count(0))?.unwrap_or_default() as usize
+        }
+        count => count,
+    };
+    // As they are now: this transaction may have begun to read before the last of them was written.
+    let text = "SELECT number, state FROM returns WHERE order_id = ? ORDER BY number";
+    let returns = tx.query_shared(text, params![&key], |row| {
+        let number = u32::try_from(row.count(0)?).map_err(|_| unexpected(0, "a number"))?;
+        let state = ReturnState::from_name(&row.text(1)?).ok_or_else(|| unexpected(1, "a state"))?;
+        Ok(ReturnSummary { number, state })
+    })?;
+    Ok(summarized(stored, (lines, count), returns))
+}
+
+/// Puts an event into the outbox: something of the order has changed, which is no step.
+pub(crate) fn tell_change(tx: &mut Tx<'_>, stored: &Stored, at: TimeMs) -> Result<(), SqlError> {
+    let summary = summary(tx, stored)?;
+    tell(tx, stored, at, "changed", &summary)
+}
+
+/// Puts an event into the outbox: of a step, what the order is now.
+fn tell(
+    tx: &mut Tx<'_>,
+    stored: &Stored,
+    at: TimeMs,
+    what: &str,
+    summary: &OrderSummary,
+) -> Result<(), SqlError> {
     let order = &stored.order;
     let event = json!({
         "specversion": "1.0",
         "id": format!("{}-{}", stored.id, order.version),
         "source": "/orders",
-        "type": format!("floodgate.order.{}", order.state.as_str()),
+        "type": format!("floodgate.order.{what}"),
         "subject": stored.id,
         "time": at,
         "datacontenttype": "application/json",
@@ -499,6 +542,7 @@ fn tell(tx: &mut Tx<'_>, stored: &Stored, at: TimeMs) -> Result<(), SqlError> {
             "currency": stored.currency,
             "version": order.version,
             "delivery": order.delivery,
+            "summary": summary,
         },
     });
     outbox::put(tx, &event.to_string())

@@ -23,22 +23,6 @@ pub(crate) struct Waiting {
     pub(crate) to_pack: u64,
     pub(crate) returns_to_decide: u64,
     pub(crate) returns_to_come: u64,
-    /// Refunds that the provider has not been asked for yet.
-    pub(crate) refunds: u64,
-}
-
-impl Waiting {
-    /// What waits in two databases.
-    pub(crate) fn and(self, other: Self) -> Self {
-        Self {
-            for_payment: self.for_payment + other.for_payment,
-            for_stock: self.for_stock + other.for_stock,
-            to_pack: self.to_pack + other.to_pack,
-            returns_to_decide: self.returns_to_decide + other.returns_to_decide,
-            returns_to_come: self.returns_to_come + other.returns_to_come,
-            refunds: self.refunds + other.refunds,
-        }
-    }
 }
 
 fn count(tx: &mut Tx<'_>, (of, here): (&str, &str), name: &str) -> Result<u64, SqlError> {
@@ -47,19 +31,21 @@ fn count(tx: &mut Tx<'_>, (of, here): (&str, &str), name: &str) -> Result<u64, S
     Ok(found.unwrap_or_default())
 }
 
-/// What waits in one database.
+/// What waits, as it is listed.
 pub(crate) fn read(tx: &mut Tx<'_>) -> Result<Waiting, SqlError> {
-    let of_orders = directory::only_here(tx, "id", Wants::Read)?;
-    let of_others = directory::only_here(tx, "order_id", Wants::Read)?;
-    let orders = ("orders WHERE state", &*of_orders);
-    let (returns, tasks) = (("returns WHERE state", &*of_others), ("tasks WHERE kind", &*of_others));
+    let (orders, returns) = (("listed_orders WHERE state", ""), ("listed_returns WHERE state", ""));
     Ok(Waiting {
         for_payment: count(tx, orders, OrderState::AwaitingPayment.as_str())?,
         for_stock: count(tx, orders, OrderState::Paid.as_str())?,
         to_pack: count(tx, orders, OrderState::Allocated.as_str())?,
         returns_to_decide: count(tx, returns, ReturnState::Requested.as_str())?,
         returns_to_come: count(tx, returns, ReturnState::Approved.as_str())?,
-        refunds: count(tx, tasks, TaskKind::Refund.as_str())?
-            + count(tx, tasks, TaskKind::RefundReturn.as_str())?,
     })
+}
+
+/// Refunds of one database of orders that the provider has not been asked for yet.
+pub(crate) fn refunds(tx: &mut Tx<'_>) -> Result<u64, SqlError> {
+    let here = directory::only_here(tx, "order_id", Wants::Read)?;
+    let tasks = ("tasks WHERE kind", &*here);
+    Ok(count(tx, tasks, TaskKind::Refund.as_str())? + count(tx, tasks, TaskKind::RefundReturn.as_str())?)
 }

@@ -70,12 +70,13 @@ impl Subscription {
     }
 }
 
-/// The topics, and the store's two subscriptions.
+/// The topics, and the store's three subscriptions.
 #[derive(Debug, Default)]
 pub(crate) struct Bus {
     sales: Mutex<Subscription>,
     payments: Mutex<Subscription>,
-    /// What was posted to the topics that the store does not follow itself, in its order.
+    listed: Mutex<Subscription>,
+    /// What was posted to these topics, in its order.
     pub(crate) orders: Mutex<Vec<String>>,
     pub(crate) stock: Mutex<Vec<String>>,
     posted: Notify,
@@ -86,6 +87,8 @@ pub(crate) struct Bus {
 pub(crate) enum Followed {
     Sales,
     Payments,
+    /// The store's own orders, for their list.
+    Orders,
 }
 
 /// A topic of the store.
@@ -101,7 +104,12 @@ impl Bus {
         match followed {
             Followed::Sales => &self.sales,
             Followed::Payments => &self.payments,
+            Followed::Orders => &self.listed,
         }
+    }
+
+    fn all(&self) -> [&Mutex<Subscription>; 3] {
+        [&self.sales, &self.payments, &self.listed]
     }
 
     /// An event of the sale, which comes this much later.
@@ -112,12 +120,12 @@ impl Bus {
 
     /// Whether all was delivered.
     pub(crate) fn is_quiet(&self) -> bool {
-        [&self.sales, &self.payments].iter().all(|of| lock(of).open.is_empty())
+        self.all().iter().all(|of| lock(of).open.is_empty())
     }
 
     /// Events that were given up.
     pub(crate) fn dead(&self) -> u64 {
-        [&self.sales, &self.payments].iter().map(|of| lock(of).dead).sum()
+        self.all().iter().map(|of| lock(of).dead).sum()
     }
 
     /// Events of payments, as they were posted.
@@ -236,16 +244,21 @@ pub(crate) struct Told {
 impl Posts for Told {
     fn post(&self, events: Vec<String>) -> Asked<'_, ()> {
         let post = move || {
-            match self.topic {
-                Topic::Orders => lock(&self.bus.orders).extend(events),
-                Topic::Stock => lock(&self.bus.stock).extend(events),
-                Topic::Payments => {
-                    let mut of = lock(&self.bus.payments);
-                    events.into_iter().for_each(|event| of.push(event, Instant::now()));
-                    drop(of);
-                    self.bus.posted.notify_waiters();
+            let followed = match self.topic {
+                Topic::Orders => {
+                    lock(&self.bus.orders).extend(events.iter().cloned());
+                    &self.bus.listed
                 }
-            }
+                Topic::Stock => {
+                    lock(&self.bus.stock).extend(events);
+                    return Ok(());
+                }
+                Topic::Payments => &self.bus.payments,
+            };
+            let mut of = lock(followed);
+            events.into_iter().for_each(|event| of.push(event, Instant::now()));
+            drop(of);
+            self.bus.posted.notify_waiters();
             Ok(())
         };
         let name = match self.topic {

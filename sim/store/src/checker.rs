@@ -2,6 +2,7 @@
 //! with what the sale, the provider and the operators did. What it checks under [`always`] holds at
 //! every moment; the rest holds once nothing is on its way any more.
 
+mod list;
 mod money;
 mod orders;
 mod stock;
@@ -9,7 +10,7 @@ mod told;
 
 use crate::{
     operators::Books,
-    process::{INVENTORY, Outside, PAYMENTS, SHARDS},
+    process::{INVENTORY, LIST, Outside, PAYMENTS, SHARDS},
     provider::RefundState,
     shoppers::Baskets,
 };
@@ -181,8 +182,14 @@ pub(crate) fn always(outside: &Outside, books: &Books) -> Check {
     orders::histories(&orders)?;
     orders::shown(outside, &orders)?;
     orders::one_for_each_hold(outside, &orders, false)?;
+    list::is_not_ahead(outside, &orders)?;
     stock::levels(outside)?;
     stock::booked(outside, books)
+}
+
+/// What holds from one look to the next.
+pub(crate) fn since_the_last_look(outside: &Outside) -> Check {
+    list::only_grows(outside)
 }
 
 /// What is on its way yet; `None` if nothing is.
@@ -190,7 +197,10 @@ pub(crate) fn on_its_way(outside: &Outside) -> Result<Option<String>, Violation>
     if !outside.bus.is_quiet() {
         return Ok(Some("events are not done".into()));
     }
-    for store in &outside.stores {
+    if list::is_being_built(outside)? {
+        return Ok(Some("the list is being built".into()));
+    }
+    for store in outside.stores.iter().filter(|store| store.name != LIST) {
         let waiting = look(outside, store.name, |tx| count(tx, "SELECT COUNT(*) FROM outbox"))?;
         if waiting > 0 {
             return Ok(Some(format!("{waiting} events of {} are not told", store.name)));
@@ -267,6 +277,7 @@ pub(crate) async fn at_rest(outside: &Outside, books: &Books, baskets: &Baskets)
     money::orders(outside, &orders)?;
     money::returns(outside, &orders)?;
     stock::reservations(outside, &orders)?;
+    list::is_equal(outside, &orders)?;
     told::orders(outside, &orders)?;
     told::payments(outside)?;
     told::stock(outside)?;

@@ -5,7 +5,7 @@
 use crate::{
     bus::Followed,
     catalog::{ITEMS, SKUS, sale},
-    process::{INVENTORY, Outside, PAYMENTS, SHARDS},
+    process::{INVENTORY, LIST, Outside, PAYMENTS, SHARDS},
     reached::CALLS,
     services::Process,
     world::{World, lock},
@@ -176,8 +176,14 @@ impl Operators {
         let world = Arc::clone(self.world());
         while !self.books.is_over.load(SeqCst) {
             world.pause(500, 15_000).await;
-            match world.below(10) {
+            match world.below(11) {
                 0 => self.stock_work().await,
+                2 => {
+                    let begin = |of: Arc<Process>| async move { of.list.begin().await };
+                    if let Some(Ok(())) = world.ask(begin).await {
+                        world.reach("the list is built anew");
+                    }
+                }
                 1 => {
                     let at = world.below(SKUS.len() as u64) as usize;
                     self.outside.prices.change(at, 100);
@@ -214,12 +220,14 @@ impl Operators {
     async fn order_work(&self) {
         let world = self.world();
         let list = |of: Arc<Process>| async move { of.orders.newest(None, None, 100).await };
-        let Some(Ok(orders)) = world.ask(list).await else { return };
-        orders.iter().for_each(|order| world.is_shown(order));
-        if orders.is_empty() {
+        let Some(Ok(listed)) = world.ask(list).await else { return };
+        if listed.is_empty() {
             return;
         }
-        let order = world.pick(&orders);
+        let id = world.pick(&listed).id;
+        let read = |of: Arc<Process>| async move { of.orders.find(id).await };
+        let Some(Ok(Some(order))) = world.ask(read).await else { return };
+        world.is_shown(&order);
         let open: Vec<ReturnView> = order.returns.iter().filter(|of| of.state.is_alive()).cloned().collect();
         if !open.is_empty() && world.percent(70) {
             let of = world.pick(&open);
@@ -302,7 +310,7 @@ const RARE: [&str; 4] = ["confirm", "refund", "release", "start of a payment"];
 /// Breaks what can break, until the day is over.
 pub(crate) async fn break_things(outside: Arc<Outside>, books: Arc<Books>) {
     let world = &outside.world;
-    let databases = [SHARDS[0], SHARDS[1], PAYMENTS, INVENTORY];
+    let databases = [SHARDS[0], SHARDS[1], PAYMENTS, INVENTORY, LIST];
     while !books.is_over.load(SeqCst) {
         world.pause(1_000, 30_000).await;
         if world.is_calm() {
@@ -314,7 +322,7 @@ pub(crate) async fn break_things(outside: Arc<Outside>, books: Arc<Books>) {
                 world.reach("a database is full for a while");
             }
             1 => {
-                let followed = world.pick(&[Followed::Sales, Followed::Payments]);
+                let followed = world.pick(&[Followed::Sales, Followed::Payments, Followed::Orders]);
                 outside.bus.replay(followed, world.pick(&[10, 50, 100]));
                 world.reach("events are replayed");
             }

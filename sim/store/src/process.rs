@@ -9,20 +9,25 @@ use crate::{
     services::Process,
     world::{SimChance, SimClock, Tables, World},
 };
-use contracts::store::{Inbox, Posts, ShippingMethod};
+use contracts::store::{Inbox, OrderId, Posts, ShippingMethod};
 use engines::{
     clock::Clock,
     sql::{Sql, SqlError},
     sqlite::in_line::{Database, Ran},
 };
 use order::charges::{IncludedTax, Rules};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::sync::Notify;
 
 /// Databases over which orders are spread.
 pub(crate) const SHARDS: [&str; 2] = ["orders-0", "orders-1"];
 pub(crate) const PAYMENTS: &str = "payments";
 pub(crate) const INVENTORY: &str = "inventory";
+pub(crate) const LIST: &str = "order-list";
 /// How often it is tried to open the services, and the pause before.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -76,11 +81,13 @@ pub(crate) struct Outside {
     pub(crate) sale: Arc<Sale>,
     pub(crate) till: Arc<Till>,
     pub(crate) prices: Arc<Prices>,
+    /// As the list was last seen: of each order the build and the version of its row.
+    pub(crate) listed: Mutex<BTreeMap<OrderId, (u64, u64)>>,
 }
 
 impl Outside {
     pub(crate) fn new(world: &Arc<World>) -> Result<Arc<Self>, SqlError> {
-        let names = SHARDS.into_iter().chain([PAYMENTS, INVENTORY]);
+        let names = SHARDS.into_iter().chain([PAYMENTS, INVENTORY, LIST]);
         let bus = Arc::<Bus>::default();
         Ok(Arc::new(Self {
             world: Arc::clone(world),
@@ -89,6 +96,7 @@ impl Outside {
             bus,
             till: Till::new(world),
             prices: Arc::default(),
+            listed: Mutex::default(),
         }))
     }
 
@@ -174,10 +182,12 @@ impl Outside {
         let stock = inventory::service::Service::open(sql(INVENTORY), Arc::clone(&clock)).await?;
         let all = order::shards::numbered(SHARDS.into_iter().map(sql).collect());
         let shards = order::shards::Shards::open(all, clock.now(), &*chance).await?;
+        let list = order::list::List::open(sql(LIST), &shards).await?;
         let shelf = Shelf { prices: Arc::clone(&self.prices), world: Arc::clone(world), life };
         let holds = Holds { sale: Arc::clone(&self.sale), world: Arc::clone(world), life };
         let orders = order::service::Service::new(order::service::Needs {
             shards,
+            list: list.clone(),
             clock,
             chance,
             catalog: Arc::new(shelf),
@@ -192,12 +202,17 @@ impl Outside {
         let inbox = |followed| -> Arc<dyn Inbox> {
             Arc::new(Follows { bus: Arc::clone(&self.bus), world: Arc::clone(world), life, followed })
         };
+        let follows = order::service::Follows {
+            sales: inbox(Followed::Sales),
+            payments: inbox(Followed::Payments),
+            orders: inbox(Followed::Orders),
+        };
         let loops = vec![
             payments.start(posts(Topic::Payments)),
             stock.start(posts(Topic::Stock)),
-            orders.start(inbox(Followed::Sales), inbox(Followed::Payments), posts(Topic::Orders)),
+            orders.start(follows, posts(Topic::Orders)),
         ];
-        Ok(Process::new(orders, payments, stock, loops))
+        Ok(Process::new(orders, list, payments, stock, loops))
     }
 }
 

@@ -100,6 +100,7 @@ async fn drive(world: &Arc<World>) -> Check {
     while world.busy.load(Ordering::SeqCst) > 0 {
         goes_on(world)?;
         tokio::time::sleep(Duration::from_secs(1)).await;
+        checker::since_the_last_look(&outside)?;
         if world.lives() != lives {
             lives = world.lives();
             checker::always(&outside, &books)?;

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) orders: Arc<order::service::Service>,
+    pub(crate) list: order::list::List,
     pub(crate) payments: Arc<payment::service::Service>,
     pub(crate) stock: Arc<inventory::service::Service>,
     loops: Mutex<Vec<JoinSet<()>>>,
@@ -15,11 +16,12 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn new(
         orders: Arc<order::service::Service>,
+        list: order::list::List,
         payments: Arc<payment::service::Service>,
         stock: Arc<inventory::service::Service>,
         loops: Vec<JoinSet<()>>,
     ) -> Self {
-        Self { orders, payments, stock, loops: Mutex::new(loops) }
+        Self { orders, list, payments, stock, loops: Mutex::new(loops) }
     }
 
     /// Ends all loops where they are.

@@ -65,6 +65,41 @@ async fn a_shopper_registers_logs_out_and_in_again() {
     assert_eq!(accounts.sale_token(first.account).await, Ok(format!("token of {}", first.account)));
 }
 
+/// What was told: the kinds of events in their order, and all their text.
+async fn told(accounts: &Service) -> (Vec<String>, String) {
+    let text = "SELECT body FROM outbox ORDER BY number";
+    let read: Result<Vec<String>, SqlError> =
+        accounts.sql.read(|tx| tx.query(text, &[], |row| row.text(0))).await;
+    let all = read.unwrap();
+    let kind = |event: &String| {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["subject"], event["data"]["account"], "{event}");
+        event["type"].as_str().unwrap().strip_prefix("floodgate.account.").unwrap().to_owned()
+    };
+    (all.iter().map(kind).collect(), all.concat())
+}
+
+#[tokio::test]
+async fn each_change_of_an_account_is_told_once_and_without_the_person() {
+    let shop = shop().await;
+    let accounts = &shop.accounts;
+    let first = accounts.register(ann("ann@example.com")).await.unwrap();
+    assert!(accounts.register(ann("ann@example.com")).await.is_err());
+    accounts.rename(first.account, "Ann 安".into()).await.unwrap();
+    assert_eq!(told(accounts).await.0, ["registered"], "that is the name already");
+    accounts.rename(first.account, "Bob".into()).await.unwrap();
+    accounts.rename(AccountId::new(TimeMs(1), [9; 16]), "Cleo".into()).await.unwrap();
+    let own = own_of(&first, "wrong horse");
+    assert_eq!(accounts.delete(own).await, Ok(Deleted::WrongPassword));
+    assert_eq!(told(accounts).await.0, ["registered", "renamed"]);
+    assert_eq!(accounts.delete(own_of(&first, "correct horse")).await, Ok(Deleted::Yes));
+    let (kinds, text) = told(accounts).await;
+    assert_eq!(kinds, ["registered", "renamed", "deleted"]);
+    for of_person in ["example.com", "Ann", "安", "Bob"] {
+        assert!(!text.contains(of_person), "{of_person}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn wrong_passwords_are_refused_and_many_of_them_have_to_wait() {
     let shop = shop().await;

@@ -390,10 +390,17 @@ fn bind_messages(
         memory: memory_of_this_process(),
         clock: registry.clock(),
         exempts_loopback: demo,
-        reserved: [feed::TOPIC, store::ORDERS, store::PAYMENTS, store::STOCK]
-            .into_iter()
-            .map(str::parse)
-            .collect::<Result<_, _>>()?,
+        reserved: [
+            feed::TOPIC,
+            store::ORDERS,
+            store::PAYMENTS,
+            store::STOCK,
+            store::ACCOUNTS,
+            store::CATALOG,
+        ]
+        .into_iter()
+        .map(str::parse)
+        .collect::<Result<_, _>>()?,
     })?;
     Ok(Some(bound))
 }

@@ -1,12 +1,17 @@
-//! `floodgate store`: which database has which orders, and moving them to another one.
+//! `floodgate store`: which database has which orders, moving them to another one, and building the
+//! list of all orders anew.
 
 use super::print;
 use crate::{CommandResult, Context};
+use contracts::store::BUCKETS;
 use engines::{
     chance::SystemChance,
     clock::{Clock, SteadyClock},
 };
-use order::moves::{Mover, parse_buckets};
+use order::{
+    list::Progress,
+    moves::{Mover, parse_buckets},
+};
 use std::{fmt::Write as _, process::ExitCode, sync::Arc};
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +39,11 @@ enum Action {
     },
     /// Finish moves that were cut off
     Finish,
+    /// Build the list of all orders anew, from the databases of orders
+    ///
+    /// The store may be running; its lists answer meanwhile. A build that was cut off is finished
+    /// by the store.
+    BuildList,
 }
 
 pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
@@ -46,7 +56,7 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
         Action::Move { buckets, .. } => {
             parse_buckets(buckets).map_err(|want| format!("--buckets: {want}"))?
         }
-        Action::Shards | Action::Finish => Vec::new(),
+        Action::Shards | Action::Finish | Action::BuildList => Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -84,6 +94,23 @@ pub(crate) fn run(context: &Context, args: &Args) -> CommandResult {
             Action::Finish => {
                 let count = mover.finish().await?;
                 print(&format!("{count} moves were finished\n"));
+            }
+            Action::BuildList => {
+                let list = crate::store::open_list(&context.config.store, &context.data, &shards).await?;
+                list.begin().await?;
+                let mut shown = None;
+                loop {
+                    let progress = list.build_some(&shards).await?;
+                    let line = match progress {
+                        Progress::Buckets(count) => format!("{count} of {BUCKETS} buckets are listed\n"),
+                        Progress::Removing => "rows without an order are removed\n".to_owned(),
+                        Progress::Done => break,
+                    };
+                    if shown.replace(progress) != Some(progress) {
+                        print(&line);
+                    }
+                }
+                print("the list is built\n");
             }
         }
         Ok(ExitCode::SUCCESS)

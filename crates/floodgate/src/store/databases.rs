@@ -2,14 +2,11 @@
 
 use super::{
     Config, NotOpen,
-    servers::{make_dir, wrong_replicas},
+    servers::{make_dir, open_beside, wrong_replicas},
     services::Part,
-    shards,
+    shards::{self, ORDER_LIST},
 };
-use engines::{
-    sql::{Reads, Sql, SqlError},
-    sqlite,
-};
+use engines::sql::{Reads, Sql};
 use std::path::Path;
 use web::metrics::{Metric, Registry};
 
@@ -32,35 +29,28 @@ pub(super) fn files(config: &Config, of: &[Part]) -> usize {
     let replicas = config.replicas.len();
     let count = of.iter().map(|part| match part {
         Part::Account | Part::Catalog | Part::Payment | Part::Inventory => 1 + replicas,
-        Part::Order => shards::count(&config.orders, replicas),
+        // And one for their list.
+        Part::Order => shards::count(&config.orders, replicas) + 1 + replicas,
         Part::Shop => 0,
     });
     FILES_OF_DATABASE * count.sum::<usize>()
 }
 
-/// A database for each context that is in this process; orders have several.
+/// A database for each context that is in this process; orders have several, and
+/// one for their list.
 pub(super) struct Databases {
     pub(super) accounts: Option<Sql>,
     pub(super) catalog: Option<Sql>,
     pub(super) payments: Option<Sql>,
     pub(super) inventory: Option<Sql>,
     pub(super) orders: Option<Vec<(String, Sql)>>,
+    pub(super) order_list: Option<Sql>,
 }
 
 impl Databases {
     pub(super) fn open(config: &Config, dir: &Path, of: &[Part]) -> Result<Self, NotOpen> {
         make_dir(dir)?;
-        let (url, replicas) = (&config.databases, &config.replicas);
-        let open = |name: &str| match url.prefix() {
-            Some(prefix) => url.open(&format!("{prefix}_{name}"), replicas).map_err(|error| NotOpen {
-                passes: error.passes(),
-                why: match error {
-                    SqlError::Setup(_) => format!("store.replicas: {error}"),
-                    error => error.to_string(),
-                },
-            }),
-            None => sqlite::open(&dir.join(format!("{name}.db"))).map_err(NotOpen::from),
-        };
+        let open = |name: &str| open_beside(&config.databases, &config.replicas, dir, name);
         let at = |part, name| of.contains(&part).then(|| open(name)).transpose();
         Ok(Self {
             accounts: at(Part::Account, "accounts")?,
@@ -68,6 +58,7 @@ impl Databases {
             payments: at(Part::Payment, "payments")?,
             inventory: at(Part::Inventory, "inventory")?,
             orders: of.contains(&Part::Order).then(|| shards::databases(config, dir)).transpose()?,
+            order_list: at(Part::Order, ORDER_LIST)?,
         })
     }
 
@@ -78,6 +69,7 @@ impl Databases {
             ("catalog", &self.catalog),
             ("payments", &self.payments),
             ("inventory", &self.inventory),
+            (ORDER_LIST, &self.order_list),
         ];
         let beside = beside.into_iter().filter_map(|(name, sql)| Some((name.to_owned(), sql.clone()?)));
         beside.chain(self.orders.iter().flatten().cloned()).collect()
@@ -146,14 +138,14 @@ mod tests {
 
     #[test]
     fn each_replica_needs_files_for_each_database() {
-        assert_eq!(files(&Config::default(), &Part::ALL), 8 * 8);
+        assert_eq!(files(&Config::default(), &Part::ALL), 8 * 9);
         assert_eq!(files(&Config::default(), &[Part::Catalog]), 8);
         let at_server = read("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\", \"mysql://s\"]");
-        assert_eq!(files(&at_server, &Part::ALL), 8 * 8 * 3);
+        assert_eq!(files(&at_server, &Part::ALL), 8 * 9 * 3);
         let orders = "orders = [{ name = \"orders_0\" }, { name = \"orders_1\", url = \"mysql://i/x\" }, \
                       { name = \"orders_2\", url = \"mysql://i/y\", replicas = [\"mysql://t\"] }]";
         let apart = read(&format!("databases = \"mysql://h/shop\"\nreplicas = [\"mysql://r\"]\n{orders}"));
         assert_eq!(wrong(&apart), None);
-        assert_eq!(files(&apart, &Part::ALL), 8 * (4 * 2 + 2 + 1 + 2));
+        assert_eq!(files(&apart, &Part::ALL), 8 * (5 * 2 + 2 + 1 + 2));
     }
 }

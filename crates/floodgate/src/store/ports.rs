@@ -29,15 +29,18 @@ pub(crate) enum Follows {
     Winners,
     /// What happens to the store's payments.
     Paid,
+    /// What happens to the orders, for their list.
+    Listed,
 }
 
 impl Follows {
-    pub(crate) const ALL: [Self; 2] = [Self::Winners, Self::Paid];
+    pub(crate) const ALL: [Self; 3] = [Self::Winners, Self::Paid, Self::Listed];
 
     fn inbox(self, messages: &Messages) -> Subscribed {
         let (name, topic) = match self {
             Self::Winners => ("store-winners", crate::feed::TOPIC),
             Self::Paid => ("store-paid", super::PAYMENTS),
+            Self::Listed => ("store-listed", super::ORDERS),
         };
         Subscribed::new(messages.clone(), name, topic_of(topic))
     }
@@ -49,16 +52,21 @@ pub(crate) enum Tells {
     Orders,
     Payments,
     Stock,
+    Accounts,
+    Catalog,
 }
 
 impl Tells {
-    pub(crate) const ALL: [Self; 3] = [Self::Orders, Self::Payments, Self::Stock];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Orders, Self::Payments, Self::Stock, Self::Accounts, Self::Catalog];
 
     fn topic(self) -> &'static str {
         match self {
             Self::Orders => super::ORDERS,
             Self::Payments => super::PAYMENTS,
             Self::Stock => super::STOCK,
+            Self::Accounts => super::ACCOUNTS,
+            Self::Catalog => super::CATALOG,
         }
     }
 }

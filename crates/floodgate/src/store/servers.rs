@@ -1,8 +1,10 @@
 //! Where databases are: in files, or on a server that may have replicas.
 
+use super::NotOpen;
 use engines::{
     mariadb,
     sql::{Sql, SqlError},
+    sqlite,
 };
 use serde::{Deserialize, Serialize, Serializer};
 use std::{collections::BTreeSet, fmt, fs, io, path::Path};
@@ -96,6 +98,26 @@ pub(super) fn wrong_replicas(url: &DatabasesUrl, replicas: &[ReplicaUrl]) -> Opt
     }
     servers.contains(url.server()).then(|| {
         format!("{} is the primary, where the databases are: want servers that copy it", url.server())
+    })
+}
+
+/// Opens a database that is beside the store's others: a file in `dir`, or one of the store's
+/// server.
+pub(super) fn open_beside(
+    url: &DatabasesUrl,
+    replicas: &[ReplicaUrl],
+    dir: &Path,
+    name: &str,
+) -> Result<Sql, NotOpen> {
+    let Some(prefix) = url.prefix() else {
+        return Ok(sqlite::open(&dir.join(format!("{}.db", name.replace('_', "-"))))?);
+    };
+    url.open(&format!("{prefix}_{name}"), replicas).map_err(|error| NotOpen {
+        passes: error.passes(),
+        why: match error {
+            SqlError::Setup(_) => format!("store.replicas: {error}"),
+            error => error.to_string(),
+        },
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     NotOpen,
-    servers::{DatabasesUrl, ReplicaUrl, make_dir, wrong_replicas},
+    servers::{DatabasesUrl, ReplicaUrl, make_dir, open_beside, wrong_replicas},
 };
 use engines::{
     chance::SystemChance,
@@ -12,6 +12,7 @@ use engines::{
 };
 use order::{
     directory::HOME,
+    list::List,
     shards::{SHARDS_MAX, Shards},
 };
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ use std::{collections::BTreeSet, path::Path};
 
 /// Databases of orders, if the configuration names none.
 const BY_DEFAULT: usize = 4;
+/// The database of their list.
+pub(super) const ORDER_LIST: &str = "order_list";
 /// What the name of each begins with, so that it is not another database's of the store.
 const BEGINS_WITH: &str = "orders_";
 
@@ -121,6 +124,18 @@ pub(crate) async fn open(
     let opened = tokio::task::spawn_blocking(move || databases(&config, &dir)).await?;
     let all = opened.map_err(|error| error.why)?;
     Ok(Shards::open(all, clock.now(), &SystemChance).await?)
+}
+
+/// Opens the list of these orders, in the same way.
+pub(crate) async fn open_list(
+    config: &super::Config,
+    data: &Path,
+    shards: &Shards,
+) -> Result<List, Box<dyn std::error::Error>> {
+    let (url, dir) = (config.databases.clone(), data.join("store"));
+    let open = move || open_beside(&url, &[], &dir, ORDER_LIST);
+    let sql = tokio::task::spawn_blocking(open).await?.map_err(|error| error.why)?;
+    Ok(List::open(sql, shards).await?)
 }
 
 #[cfg(test)]

@@ -187,8 +187,10 @@ pub(crate) fn to_the_refund(operator: &Operator<'_>) {
     assert_eq!(ann.post(&format!("{order}/return"), &form).status, 303);
     assert_eq!(ann.post(&format!("{order}/return"), &form).status, 303, "sent twice");
     assert!(ann.get(&order).body.contains("Return requested"));
-    let waiting = operator.get("/returns");
-    assert_eq!(waiting["orders"][0]["returns"].as_array().unwrap().len(), 1, "{waiting}");
+    poll("the return is listed", || {
+        let waiting = operator.get("/returns");
+        (waiting["orders"][0]["returns"].as_array()?.len() == 1).then_some(())
+    });
     let because = json!({ "reason": "fine" });
     operator.post(&format!("{order}/returns/1/approve"), &because);
     operator.post(&format!("{order}/returns/1/receive"), &json!({ "units": "restock", "reason": "as new" }));
@@ -299,6 +301,9 @@ fn operators_work_in_the_console_with_a_reason_and_their_role() {
         ann.client.send("GET", &url(path), &fields, "")
     };
     let number = order.strip_prefix("/orders/").unwrap();
+    poll("the order is listed", || {
+        get("/console?state=awaiting_payment", &reader).body.contains(number).then_some(())
+    });
     for (path, text) in [
         ("/console?lang=en", number),
         ("/console?lang=zh&state=awaiting_payment", number),

@@ -41,6 +41,7 @@ mod oidc;
 mod one_sale_down;
 mod openapi_as_served;
 mod operators_in_the_log;
+mod order_list;
 mod own_data;
 mod pictures;
 mod product_sheets;

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     charges::Rules,
     core::{Command, returns::Step},
+    list::List,
     return_rows::ReturnError,
     service::{Needs, of_return},
     shards::{Shards, numbered},
@@ -25,6 +26,7 @@ use std::sync::{
 };
 
 mod erased;
+mod listed;
 
 const NOW: u64 = 1_795_521_600_000;
 
@@ -219,12 +221,15 @@ async fn shop(stock: &[(&str, u64)]) -> Shop {
     let shard = |number: u8| engines::sqlite::open(&dir.path().join(format!("{number}.db"))).unwrap();
     let all = numbered((0..2).map(shard).collect());
     let shards = Shards::open(all, TimeMs(NOW), &engines::chance::SystemChance).await.unwrap();
+    let list = engines::sqlite::open(&dir.path().join("list.db")).unwrap();
+    let list = List::open(list, &shards).await.unwrap();
     let world = Arc::new(World::default());
     world.price.store(1_000, Relaxed);
     world.shelf.lock().unwrap().free =
         stock.iter().map(|(sku, free)| (sku.parse().unwrap(), *free)).collect();
     let orders = Service::new(Needs {
         shards,
+        list,
         clock: Arc::clone(&world) as _,
         chance: Arc::new(engines::chance::SystemChance),
         catalog: Arc::clone(&world) as _,

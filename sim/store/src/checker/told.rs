@@ -39,6 +39,8 @@ pub(super) fn orders(outside: &Outside, orders: &Orders) -> Check {
         let order = event["subject"].as_str().unwrap_or_default();
         let (of, state) =
             match (kind.strip_prefix("floodgate.order."), kind.strip_prefix("floodgate.return.")) {
+                // It is no step.
+                (Some("changed"), _) => continue,
                 (Some(state), _) => (order.to_owned(), state),
                 (None, Some(state)) => (format!("{order}/{}", event["data"]["return"]), state),
                 (None, None) => continue,

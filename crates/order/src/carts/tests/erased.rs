@@ -1,6 +1,7 @@
 //! What is erased of a shopper's orders, and what waits because it is open.
 
 use super::*;
+use crate::summary::OrderSummary;
 use contracts::store::{HoldsPersonalData, InTheWay};
 
 impl Shop {
@@ -74,6 +75,16 @@ async fn a_return_that_is_open_is_in_the_way_and_its_reason_goes_with_the_person
     assert_eq!(shop.in_the_way().await, None);
     let before = shop.seen(order.id).await;
     assert!(shop.erase().await);
+    // Events and the list have nothing of the person at any time.
+    let told = shop.take_listed().await;
+    assert!(told.len() > 5, "{told:?}");
+    let listed = shop.orders.newest(None, None, 10).await.unwrap();
+    assert_eq!(listed, [OrderSummary::from(shop.seen(order.id).await)], "it has the version of now");
+    let all = format!("{told:?} {listed:?}");
+    let reason = &before.returns[0].history[0].reason;
+    for of_person in ["Ann", "13800138000", "Chang'an", "Beijing", reason] {
+        assert!(!all.contains(of_person), "{of_person}: {all}");
+    }
     let erased = shop.seen(order.id).await;
     let reasons: Vec<_> = erased.returns[0].history.iter().map(|step| step.reason.as_str()).collect();
     assert_eq!((reasons[0], reasons[1]), ("deleted", "because"), "operators' reasons stay");
