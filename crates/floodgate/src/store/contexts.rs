@@ -97,10 +97,12 @@ impl Contexts<'_> {
         if let Some(sql) = databases.inventory {
             here.stock = Some(inventory::service::Service::open(sql, clock()).await?);
         }
-        if let Some(databases) = databases.orders {
+        if let (Some(databases), Some(list)) = (databases.orders, databases.order_list) {
             let shards = order::shards::Shards::open(databases, clock().now(), &SystemChance).await?;
+            let list = order::list::List::open(list, &shards).await?;
             here.orders = Some(order::service::Service::new(order::service::Needs {
                 shards,
+                list,
                 clock: clock(),
                 chance: Arc::new(SystemChance),
                 catalog: port!(dyn Catalog: &here.catalog, others, Part::Catalog)?,
@@ -222,13 +224,20 @@ impl Contexts<'_> {
             loops.extend([payments.start(posts(Tells::Payments)), webhooks]);
         }
         loops.extend(here.stock.as_ref().map(|stock| stock.start(posts(Tells::Stock))));
-        loops.extend(
-            here.orders.as_ref().map(|orders| {
-                orders.start(inbox(Follows::Winners), inbox(Follows::Paid), posts(Tells::Orders))
-            }),
-        );
-        loops.extend(here.accounts.as_ref().map(|accounts| accounts.start()));
-        loops.extend(here.catalog.as_ref().map(|catalog| catalog.start()));
+        if let Some(orders) = &here.orders {
+            let follows = order::service::Follows {
+                sales: inbox(Follows::Winners),
+                payments: inbox(Follows::Paid),
+                orders: inbox(Follows::Listed),
+            };
+            loops.push(orders.start(follows, posts(Tells::Orders)));
+        }
+        if let Some(accounts) = &here.accounts {
+            loops.extend([accounts.start(), accounts.tell(posts(Tells::Accounts))]);
+        }
+        if let Some(catalog) = &here.catalog {
+            loops.extend([catalog.start(), catalog.tell(posts(Tells::Catalog))]);
+        }
         loops
     }
 
