@@ -11,29 +11,35 @@ use units::{DurationMs, TimeMs};
 
 const FRESH: DurationMs = DurationMs(5000);
 
-/// The newest figures of each sale, and when they were asked for. Names are of sales that exist.
+/// The newest figures of each sale. Names are of sales that exist.
 #[derive(Debug, Default)]
-pub(crate) struct SoldCounts(Mutex<HashMap<String, (TimeMs, Option<Arc<SaleStats>>)>>);
+pub(crate) struct SoldCounts(Mutex<HashMap<String, Counts>>);
+
+#[derive(Debug)]
+struct Counts {
+    asked_at: TimeMs,
+    stats: Option<Arc<SaleStats>>,
+}
 
 impl SoldCounts {
     /// None while the first answer is on its way, or if there is none.
     pub(crate) async fn of(&self, sale: &str, front: &Front, now: TimeMs) -> Option<Arc<SaleStats>> {
         {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((asked_at, stats)) = all.get_mut(sale) {
-                if now.since(*asked_at) < FRESH {
-                    return stats.clone();
+            if let Some(known) = all.get_mut(sale) {
+                if now.since(known.asked_at) < FRESH {
+                    return known.stats.clone();
                 }
                 // The others go on with these meanwhile.
-                *asked_at = now;
+                known.asked_at = now;
             } else {
-                all.insert(sale.to_owned(), (now, None));
+                all.insert(sale.to_owned(), Counts { asked_at: now, stats: None });
             }
         }
         let stats = Arc::new(front.sale.stats().await.ok()?.ok()?);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = all.get_mut(sale) {
-            *known = Some(Arc::clone(&stats));
+        if let Some(known) = all.get_mut(sale) {
+            known.stats = Some(Arc::clone(&stats));
         }
         Some(stats)
     }
