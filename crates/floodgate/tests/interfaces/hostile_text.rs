@@ -1,6 +1,6 @@
 //! HTML and SQL in every text that a shopper or an operator can type: it is refused by name, or it
-//! is kept and shown as the text that it is, on every page and in every language; and all tables are
-//! still there.
+//! is kept and shown as the text that it is, on every page and in every language; and all tables
+//! are still there.
 
 use crate::{
     carts::Operator,

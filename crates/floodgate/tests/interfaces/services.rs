@@ -267,7 +267,10 @@ fn strangers_get_nothing(apart: &Apart) {
     let call = |path: &str, key: Option<&str>, body: &str| {
         let mut fields = vec![("content-type", "application/json")];
         fields.extend(key.map(|key| ("floodgate-services-key", key)));
-        let reply = client.try_send("POST", &format!("http://{at}{path}"), &fields, body).unwrap();
+        let reply = client.try_send("POST", &format!("http://{at}{path}"), &fields, body);
+        let errors = || fs::read_to_string(apart.server.scratch().join("account-errors")).unwrap();
+        let reply =
+            reply.unwrap_or_else(|error| panic!("{path} with {} bytes: {error}: {}", body.len(), errors()));
         let problem: Value = serde_json::from_str(&reply.body).unwrap_or_default();
         let slug = problem["type"].as_str().unwrap_or_default().rsplit(['/', '#']).next().unwrap_or_default();
         (reply.status, slug.to_owned())

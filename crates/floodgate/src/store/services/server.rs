@@ -1,5 +1,5 @@
-//! The listener on which a context answers the others: for processes of the same installation, which
-//! show its key. It takes no shopper and no operator.
+//! The listener on which a context answers the others: for processes of the same installation,
+//! which show its key. It takes no shopper and no operator.
 
 use super::{
     KEY_FIELD,
@@ -19,13 +19,13 @@ use web::{
     health, kinds,
     metrics::{Naming, Registry, ServerMetrics},
     operation::{Access, Callers, Credential, Sent, post},
-    problem::{INVALID, KINDS, Kind, NOT_FOUND, Problem},
+    problem::{BODY_TIMEOUT, BODY_TOO_LARGE, INVALID, KINDS, Kind, MEDIA_TYPE, NOT_FOUND, Problem},
     protection::Protection,
     server::{Buffers, Listening, listen_once},
 };
 
-/// Connections that may be open to it. An address may have a quarter of them, which is more than all
-/// other contexts use together.
+/// Connections that may be open to it. An address may have a quarter of them, which is more than
+/// all other contexts use together.
 pub(in crate::store) const OPEN_MAX: usize = 2048;
 /// A cart of a hundred lines, an address, and more.
 const BODY_BYTES_MAX: usize = 256 << 10;
@@ -72,9 +72,9 @@ impl FromRef<Parts> for Arc<Protection> {
     }
 }
 
-/// None: callers who show the key ask as much as they want, and others are refused before anything is
-/// read. An address has a quarter of the connections, as on each listener that is not for shoppers,
-/// and those that have been idle longest make room.
+/// None: callers who show the key ask as much as they want, and others are refused before anything
+/// is read. An address has a quarter of the connections, as on each listener that is not for
+/// shoppers, and those that have been idle longest make room.
 pub(in crate::store) fn limits() -> AddressLimits {
     const MANY: u32 = 1_000_000;
     AddressLimits {
@@ -109,7 +109,9 @@ pub(in crate::store) fn listening(
 ) -> Listening {
     let (offered, of_handler) = (Arc::new(offered), key.clone());
     let parts = Parts { offered, key: of_handler, protection: Arc::clone(protection) };
-    let called = post(PATH, ID, Access::Credential(&KEY), call).does("Answers another context of the store.");
+    let called = post(PATH, ID, Access::Credential(&KEY), call)
+        .does("Answers another context of the store.")
+        .problems(&[&INVALID, &NOT_FOUND, &BODY_TIMEOUT, &BODY_TOO_LARGE, &MEDIA_TYPE]);
     let operations = vec![called.with_state(parts), health::alive()];
     let listening = Listening::new(protection, operations, (), Callers::Operators, OPEN_MAX);
     listening.with_own_key(KEY_FIELD, key)
@@ -128,7 +130,7 @@ async fn call(
         return Err(Problem::new(&SERVICES_KEY_REFUSED, format!("{KEY_FIELD}: not the installation's key")));
     }
     body::want_media_type(&headers, "application/json")?;
-    let arguments = body::read(body, BODY_BYTES_MAX, parts.protection.body_timeout()).await?;
+    let arguments = body::read_large(body, BODY_BYTES_MAX, parts.protection.body_timeout()).await?;
     match parts.offered.call(&port, &method, &arguments).await {
         Ok(answer) => Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response()),
         Err(NotCalled::Unknown) => {
