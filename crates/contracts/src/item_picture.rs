@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Origins of the pictures of one sale. Each is a word of a header of its page.
 pub const PICTURE_ORIGINS_MAX: usize = 8;
 const URL_BYTES_MAX: usize = 1024;
+const HOST_BYTES_MAX: usize = 253;
 const SIDE_PIXELS_MAX: u32 = 10_000;
 const ALT_CHARS_MAX: usize = 200;
 
@@ -34,6 +35,11 @@ impl ItemPicture {
     /// Scheme, host and port, as browsers write them.
     pub fn origin(&self) -> Option<&str> {
         split(&self.url).map(|(origin, _)| origin)
+    }
+
+    /// Whether a sale's document may have it.
+    pub fn is_good(&self) -> bool {
+        self.wrong().is_none()
     }
 
     /// The field that is wrong, and what it should be.
@@ -78,12 +84,20 @@ fn split(url: &str) -> Option<(&str, &str)> {
         None => (authority, None),
     };
     let is_label = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    // Browsers take what ends in a number for an address.
+    let is_number =
+        |host: &str| host.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    let is_host = |host: &str| {
+        host.len() <= HOST_BYTES_MAX
+            && host.split('.').all(is_label)
+            && (!is_number(host) || host.parse::<std::net::Ipv4Addr>().is_ok())
     };
     let is_port =
         |port: &str| port != own_port && port.parse::<u16>().is_ok_and(|n| n > 0 && n.to_string() == port);
-    let is_good = host.split('.').all(is_label) && port.is_none_or(is_port);
+    let is_good = is_host(host) && port.is_none_or(is_port);
     is_good.then(|| url.split_at(scheme.len() + "://".len() + authority.len()))
 }
 
@@ -115,6 +129,8 @@ mod tests {
             assert_eq!((picture.wrong(), picture.origin()), (None, Some(origin)), "{good}");
         }
         let long = format!("https://media.example/{}", "a".repeat(1024));
+        let long_label = format!("https://{}.example/a", "a".repeat(64));
+        let long_host = format!("https://{}example/a", "aaaaaaaaa.".repeat(25));
         for bad in [
             "",
             "/phone.webp",
@@ -142,6 +158,12 @@ mod tests {
             "https://media.example/a b",
             "https://media.example/%2",
             "https://media.example/\"><script>",
+            "https://media_1.example/a",
+            "https://1/a",
+            "https://media.1/a",
+            "https://1.2.3.256/a",
+            &long_label,
+            &long_host,
             &long,
         ] {
             assert_eq!(picture(bad).wrong().map(|(field, _)| field), Some("url"), "{bad}");

@@ -170,6 +170,11 @@ impl Config {
         let is_id = |id: &str| {
             (1..=20).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
         };
+        for (key, name) in [("name", &self.name), ("name_zh", &self.name_zh)] {
+            if !(1..=40).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+                return Some((key, "want what the shop is called, in 1 to 40 characters".into()));
+            }
+        }
         let is_way = |way: &ShippingMethod| {
             let names = [&way.name, &way.name_zh];
             let are_names = names.iter().all(|name| (1..=40).contains(&name.chars().count()));

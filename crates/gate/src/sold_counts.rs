@@ -10,6 +10,8 @@ use std::{
 use units::{DurationMs, TimeMs};
 
 const FRESH: DurationMs = DurationMs(5000);
+/// Older ones are not shown: the sale does not answer.
+const SHOWN_FOR: DurationMs = DurationMs(60_000);
 
 /// The newest figures of each sale. Names are of sales that exist.
 #[derive(Debug, Default)]
@@ -18,7 +20,8 @@ pub(crate) struct SoldCounts(Mutex<HashMap<String, Counts>>);
 #[derive(Debug)]
 struct Counts {
     asked_at: TimeMs,
-    stats: Option<Arc<SaleStats>>,
+    /// With when they were asked for.
+    stats: Option<(TimeMs, Arc<SaleStats>)>,
 }
 
 impl SoldCounts {
@@ -28,7 +31,8 @@ impl SoldCounts {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(known) = all.get_mut(sale) {
                 if now.since(known.asked_at) < FRESH {
-                    return known.stats.clone();
+                    let shown = known.stats.as_ref().filter(|(at, _)| now.since(*at) < SHOWN_FOR);
+                    return shown.map(|(_, stats)| Arc::clone(stats));
                 }
                 // The others go on with these meanwhile.
                 known.asked_at = now;
@@ -39,7 +43,7 @@ impl SoldCounts {
         let stats = Arc::new(front.sale.stats().await.ok()?.ok()?);
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get_mut(sale) {
-            known.stats = Some(Arc::clone(&stats));
+            known.stats = Some((now, Arc::clone(&stats)));
         }
         Some(stats)
     }

@@ -126,6 +126,8 @@ fn erase_one(tx: &mut Tx<'_>, now: TimeMs, mut stored: Stored) -> Result<(), Sql
         reason: "the shopper's account was deleted: name and address are erased".into(),
     };
     store::note_step(tx, &stored, &step)?;
+    // What is erased is not told once more.
+    stored.order.delivery = None;
     store::tell_change(tx, &stored, now)
 }
 

@@ -60,12 +60,27 @@ impl Service {
                 }
             }
         }
+        // What waits for an order's database does not keep what was told whole.
+        self.put_listed(&all, &mut ended).await;
+        let (mut read, mut is_away) = (Vec::new(), false);
         for (receipt, order) in self.not_listed(without, &mut ended).await {
+            if is_away {
+                ended.push((receipt, Ended::Later));
+                continue;
+            }
             match self.summary_of(order).await {
-                Ok(summary) => all.push((receipt, summary)),
-                Err(outcome) => ended.push((receipt, outcome)),
+                Ok(summary) => read.push((receipt, summary)),
+                Err(outcome) => {
+                    is_away = outcome == Ended::Later;
+                    ended.push((receipt, outcome));
+                }
             }
         }
+        self.put_listed(&read, &mut ended).await;
+        ended
+    }
+
+    async fn put_listed(&self, all: &[(Receipt, OrderSummary)], ended: &mut Vec<(Receipt, Ended)>) {
         for some in all.chunks(WRITTEN_MAX) {
             let written = self.needs.list.put(some.iter().map(|(_, of)| of.clone()).collect()).await;
             let outcome = match written {
@@ -77,7 +92,6 @@ impl Service {
             };
             ended.extend(some.iter().map(|(receipt, _)| (*receipt, outcome)));
         }
-        ended
     }
 
     /// Of events without a summary those whose orders are to be read: not those of versions that

@@ -116,7 +116,7 @@ fn note(
     let summary = store::summary(tx, order)?;
     let event = json!({
         "specversion": "1.0",
-        "id": format!("{}-return-{number}-{step}", order.id),
+        "id": format!("{}-return-{number}-{step}-{}", order.id, at.0),
         "source": "/orders",
         "type": format!("floodgate.return.{}", state.as_str()),
         "subject": order.id,

@@ -527,7 +527,9 @@ fn tell(
     let order = &stored.order;
     let event = json!({
         "specversion": "1.0",
-        "id": format!("{}-{}", stored.id, order.version),
+        // With the time: a database that was put back to an older state tells other changes under
+        // the same versions, which are no repeats.
+        "id": format!("{}-{}-{}", stored.id, order.version, at.0),
         "source": "/orders",
         "type": format!("floodgate.order.{what}"),
         "subject": stored.id,

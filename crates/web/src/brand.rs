@@ -144,7 +144,7 @@ fn mark_in(accent: &Accent) -> String {
 impl Logo {
     fn new(svg: String) -> Result<Self, String> {
         if svg.len() > LOGO_BYTES_MAX {
-            return Err(format!("has {} bytes, want at most {LOGO_BYTES_MAX}", svg.len()));
+            return Err(format!("is too long: want at most {LOGO_BYTES_MAX} bytes"));
         }
         let tag = svg.find("<svg").and_then(|at| svg[at..].split('>').next());
         let view_box = tag.and_then(|tag| {

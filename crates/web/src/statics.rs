@@ -70,6 +70,13 @@ impl StaticFile {
         &self.made().path
     }
 
+    /// Whether it is this file with any content.
+    fn has_name(&self, name: &str) -> bool {
+        let hash = name.strip_prefix(self.name).and_then(|rest| rest.strip_prefix('-'));
+        let hash = hash.and_then(|rest| rest.strip_suffix(self.extension)?.strip_suffix('.'));
+        hash.is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
+
     fn made(&self) -> &Made {
         self.made.get_or_init(|| {
             let content = match &self.content {
@@ -94,13 +101,17 @@ pub fn statics<S: Clone + Send + Sync + 'static>(files: &'static [&'static Stati
 
 fn serve(files: &[&'static StaticFile], name: &str) -> Result<Response, Problem> {
     let path = format!("/static/{name}");
-    let Some(file) = files.iter().copied().chain([&ICON]).find(|file| file.path() == path) else {
+    let mut known = files.iter().copied().chain([&ICON]);
+    let Some(file) = known.find(|file| file.path() == path || file.has_name(name)) else {
         return Err(Problem::new(&NOT_FOUND, "no such file: load the page again"));
     };
-    let headers = [
-        (header::CONTENT_TYPE, file.media_type),
-        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
-    ];
+    // A page of another process, which has another brand or build, is better with this one's than
+    // with none.
+    let kept = match file.path() == path {
+        true => "public, max-age=31536000, immutable",
+        false => "no-store",
+    };
+    let headers = [(header::CONTENT_TYPE, file.media_type), (header::CACHE_CONTROL, kept)];
     Ok((headers, &*file.made().content).into_response())
 }
 
@@ -127,6 +138,16 @@ mod tests {
             let name = file.path().strip_prefix("/static/").unwrap();
             assert_eq!(serve(&[&SHEET], name).unwrap().status(), 200, "{name}");
         }
-        assert!(serve(&[&SHEET], "sheet-0000000000000000.css").is_err());
+        // Of another process: there for now, and not kept.
+        let other = serve(&[&SHEET], "sheet-0000000000000000.css").unwrap();
+        assert_eq!(
+            (other.status().as_u16(), &other.headers()["cache-control"]),
+            (200, &"no-store".parse().unwrap())
+        );
+        for none in
+            ["sheet-0000000000000000.js", "sheet-00.css", "sheet.css", "other-0000000000000000.css", ""]
+        {
+            assert!(serve(&[&SHEET], none).is_err(), "{none}");
+        }
     }
 }

@@ -547,7 +547,10 @@ async fn until_told() {
 /// The shop's origin, as browsers reach it.
 fn store_origin(public_url: &str, store: &store::Bound) -> String {
     match public_url.trim_end_matches('/') {
-        "" => format!("http://{}", store.address),
+        "" => match store.address.ip().is_unspecified() {
+            true => format!("http://127.0.0.1:{}", store.address.port()),
+            false => format!("http://{}", store.address),
+        },
         url => url.to_owned(),
     }
 }
@@ -558,8 +561,16 @@ fn wear_brand(config: &crate::config::Config) -> Result<(), Box<dyn std::error::
     let logo = match brand.logo_file.as_os_str().is_empty() {
         true => None,
         false => {
-            let wrong = |error| format!("brand.logo_file: {}: {error}", brand.logo_file.display());
-            Some(std::fs::read_to_string(&brand.logo_file).map_err(wrong)?)
+            let wrong =
+                |error: std::io::Error| format!("brand.logo_file: {}: {error}", brand.logo_file.display());
+            if !std::fs::metadata(&brand.logo_file).map_err(wrong)?.is_file() {
+                return Err(wrong(std::io::Error::other("it is no file")).into());
+            }
+            let file = std::fs::File::open(&brand.logo_file).map_err(wrong)?;
+            // One that is too long is refused with the number of bytes that are allowed.
+            let (mut logo, most) = (String::new(), web::brand::LOGO_BYTES_MAX as u64 + 1);
+            std::io::Read::read_to_string(&mut std::io::Read::take(file, most), &mut logo).map_err(wrong)?;
+            Some(logo)
         }
     };
     web::brand::wear(web::brand::Brand::new(brand, [store.name.clone(), store.name_zh.clone()], logo)?);

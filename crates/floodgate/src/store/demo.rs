@@ -85,7 +85,9 @@ pub(crate) fn picture_in_sale(origin: &str, item: &str) -> Option<ItemPicture> {
     let name = &blake3::hash(draw(*shape, *hue).as_bytes()).to_hex()[..32];
     let url = format!("{origin}/media/{name}.svg");
     let (alt, alt_zh) = ((*en).to_owned(), Some((*zh).to_owned()));
-    Some(ItemPicture { url, width: SIDE, height: SIDE, alt, alt_zh })
+    let picture = ItemPicture { url, width: SIDE, height: SIDE, alt, alt_zh };
+    // The shop may be at an address that a sale's document does not take.
+    picture.is_good().then_some(picture)
 }
 
 /// SKUs of which there is little, and nothing; of all others there are 20 to 200 units, and of what

@@ -37,7 +37,11 @@ fn judge(visitor: Visitor) {
         };
         let key = server.new_key("op", "operator");
         let operator = server.client.clone();
-        let judged = tokio::spawn(async move { judge.all(&operator, &key).await }).await;
+        let at = format!("http://{}", server.store);
+        let sign_in = server.output(&["key", "sign-in", "op", "--at", &at]);
+        let sign_in =
+            sign_in.split_whitespace().find(|word| word.starts_with(&at)).expect("a link").to_owned();
+        let judged = tokio::spawn(async move { judge.all(&operator, &key, &sign_in).await }).await;
         let _ = client.close().await;
         judged
     });
@@ -68,7 +72,7 @@ struct Judge {
 }
 
 impl Judge {
-    async fn all(mut self, operator: &harness::http::Client, key: &str) -> Vec<String> {
+    async fn all(mut self, operator: &harness::http::Client, key: &str, sign_in: &str) -> Vec<String> {
         let lang = self.page.visitor.lang;
         self.go(&format!("/?lang={lang}")).await;
         for path in [
@@ -150,7 +154,40 @@ impl Judge {
         self.page.press("form[action$='/return'] button").await;
         self.page.wait_for("form[action$='/withdraw'] button").await;
         self.see("an order with a return").await;
+        self.the_console(sign_in, &order).await;
         self.found
+    }
+
+    /// The operators' pages of the store.
+    async fn the_console(&mut self, sign_in: &str, order: &str) {
+        self.page.client.goto(sign_in).await.unwrap();
+        self.see("the page of a link that signs in").await;
+        self.page.press("form[action^='/sign-in'] button").await;
+        self.page.wait_for("main h1").await;
+        let lang = self.page.visitor.lang;
+        for path in [
+            "/console",
+            &format!("/console{order}"),
+            "/console/returns",
+            "/console/payments",
+            "/console/reconciliations",
+            "/console/accounts",
+            "/console/products",
+            "/console/products/brook-mini",
+            "/console/new-product",
+            "/console/stock",
+            "/console/stock/BROOK-MINI",
+            "/console/claims?sale=demo",
+            "/console/warehouses",
+            "/console/trail/catalog",
+            "/console/trail/stock",
+            "/console/trail/accounts",
+        ] {
+            self.go(&format!("{path}{}lang={lang}", if path.contains('?') { "&" } else { "?" })).await;
+            let now = self.page.client.current_url().await.unwrap();
+            assert!(now.path().starts_with("/console"), "{path}: {now}");
+            self.see(path).await;
+        }
     }
 
     /// The sale's own page, to which the shop sends a browser without scripts: before the sale

@@ -77,7 +77,10 @@ function start() {
   }
 
   function tickOnce() {
-    for (const left of document.querySelectorAll("[data-until]")) left.textContent = clock(Number(left.dataset.until) - now());
+    for (const left of document.querySelectorAll("[data-until]")) {
+      left.textContent = clock(Number(left.dataset.until) - now());
+      left.hidden = false;
+    }
   }
 
   const two = (n) => String(Math.floor(n)).padStart(2, "0");
@@ -119,6 +122,12 @@ function start() {
     document.querySelector(".while-open").hidden = state === "scheduled";
     const tag = document.getElementById("sale-state");
     tag.textContent = tag.dataset[state];
+    // The opening may have been moved.
+    const opens = document.getElementById("opens");
+    if (opens && Date.parse(opens.dateTime) !== opensAt) {
+      opens.dateTime = seen.opens_at;
+      localTimes(opens.parentElement);
+    }
     // The end may have been moved, or have come early.
     const closes = document.getElementById("closes");
     if (Date.parse(closes.dateTime) !== Date.parse(seen.closes_at)) {

@@ -41,7 +41,7 @@ use web::{
 };
 
 const FORM_BYTES_MAX: usize = 4096;
-/// The most origins of pictures in the list of sales. Sales after that are shown without.
+/// The most origins of pictures in the list of sales. Of those after that the words are shown.
 const LIST_ORIGINS_MAX: usize = 16;
 /// The most holds and places that the page lists.
 const OWN_SHOWN_MAX: usize = 20;
@@ -76,10 +76,12 @@ pub(super) async fn index(
         return Ok(Redirect::to(&format!("/sales/{only}{lang}")).into_response());
     }
     let views: Vec<_> = shop.attempts.fronts.each().map(|(_, sale)| sale.view()).collect();
-    let mut origins: Vec<&str> = views.iter().flat_map(|view| view.spec.picture_origins()).collect();
-    origins.sort_unstable();
-    origins.dedup();
-    origins.truncate(LIST_ORIGINS_MAX);
+    let mut origins: Vec<&str> = Vec::new();
+    for origin in views.iter().flat_map(|view| view.spec.picture_origins()) {
+        if origins.len() < LIST_ORIGINS_MAX && !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
     let list = page(StatusCode::OK, index_page(lang, &views, &shop.shop_url), None);
     Ok(allow_origins(list, &origins))
 }

@@ -83,8 +83,9 @@ impl SalePage<'_> {
     fn time_to_pay(&self, words: Words, pay_by: TimeMs) -> Markup {
         html! {
             p class="time-to-pay" {
-                strong data-until=(pay_by.0) role="timer" aria-live="off" { (words.time_left(pay_by.since(self.now))) }
-                " " span { (words.say("left to pay, until", "剩余付款时间，截止")) " " time datetime=(pay_by) data-local="" { (readable(pay_by)) } }
+                // Without a script it would stand still: then only the time is shown.
+                strong data-until=(pay_by.0) role="timer" aria-live="off" hidden { (words.time_left(pay_by.since(self.now))) }
+                " " span { (words.say("Pay until", "请在此时间前付款：")) " " time datetime=(pay_by) data-local="" { (readable(pay_by)) } }
             }
         }
     }
@@ -414,10 +415,10 @@ mod tests {
         for (answer, en, zh, step) in [
             (hold(HoldState::Held), "It is yours to pay", "抢购成功，请付款", shop),
             (hold(HoldState::Confirmed), "Enjoy it!", "祝您使用愉快", shop),
-            (hold(HoldState::Expired), "No money was taken", "您没有被扣款", again),
+            (hold(HoldState::Expired), "the shop gives your money back", "商家将退还款项", again),
             (hold(HoldState::Released), "Given back", "已退回", again),
             (hold(HoldState::Voided), "Ask the shop for the reason.", "请向商家咨询原因。", shop),
-            (place, "There is nothing for you to do", "您无需任何操作", shop),
+            (place, "Keep this page open, or look in again", "请保留本页或稍后再来查看", shop),
             (refused(Refusal::SoldOut), "Thank you for being here", "感谢您的参与", again),
             (
                 refused(Refusal::LimitReached { held_by: other }),
@@ -451,11 +452,11 @@ mod tests {
         let pay_by = NOW.plus(units::DurationMs::seconds(900));
         let held = Answer::Granted(HoldView { state: HoldState::Held, pay_by, granted_as_of: Sequence(2) });
         let page = said(Lang::En, &held, Known::Shopper { until: NOW });
-        assert!(page.contains(">00:15:00</strong> <span>left to pay, until <time "), "{page}");
+        assert!(page.contains("hidden>00:15:00</strong> <span>Pay until <time "), "{page}");
         assert_eq!(page.matches("Pay at the shop").count(), 1, "{page}");
         assert!(page.contains("<details><summary>I do not want it</summary>"), "{page}");
         let page = said(Lang::Zh, &held, Known::DemoVisitor);
-        assert!(page.contains("剩余付款时间，截止") && page.contains("付款（沙盒）"), "{page}");
+        assert!(page.contains("请在此时间前付款：") && page.contains("付款（沙盒）"), "{page}");
     }
 
     #[test]

@@ -85,8 +85,8 @@ impl Words {
             "waitlisted" => (
                 self.say("You are on the waitlist", "您已进入候补名单"),
                 self.say(
-                    "Nothing is free now. When a shopper does not pay, the next one on the list gets the chance. There is nothing for you to do.",
-                    "当前无货。如有顾客未付款，将按候补顺序递补，您无需任何操作。",
+                    "Nothing is free now. When a shopper does not pay, the next one on the list gets the chance. Keep this page open, or look in again: when your turn comes, the time to pay is limited.",
+                    "当前无货。如有顾客未付款，将按候补顺序递补。请保留本页或稍后再来查看：轮到您时，付款时间有限。",
                 ),
             ),
             "sold_out" => (
@@ -168,7 +168,7 @@ impl Words {
 
     /// How many of an item were sold, and how many are kept for shoppers who have not paid yet.
     pub(super) fn sold(self, name: &str, sold: u64, held: u64) -> String {
-        let proof = self.say("The count can be checked against the sale's log.", "该数量可与活动日志核对。");
+        let proof = self.say("Each of them is in the sale's log.", "每一件都记录在活动日志中。");
         match (self.0, held) {
             (Lang::En, 0) => format!("{name}: {sold} sold. {proof}"),
             (Lang::En, _) => {
@@ -194,7 +194,10 @@ impl Words {
             }
             HoldState::Expired => (
                 self.say("The time to pay is over", "付款时间已过"),
-                self.say("It went back on sale. No money was taken.", "商品已重新开售，您没有被扣款。"),
+                self.say(
+                    "It went back on sale. If you have paid after all, the shop gives your money back.",
+                    "商品已重新开售；如您已付款，商家将退还款项。",
+                ),
             ),
             HoldState::Voided => (
                 self.say("Taken back by the shop", "已被商家收回"),

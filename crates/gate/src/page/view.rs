@@ -264,7 +264,7 @@ impl SalePage<'_> {
                     div class="while-closed" {
                         p { (words.say("Opens in", "距开始")) }
                         (countdown(words, view.opens_at.since(self.now)))
-                        p class="small" { time datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } }
+                        p class="small" { time id="opens" datetime=(view.opens_at) data-local="" { (readable(view.opens_at)) } }
                     }
                 }
                 p class="while-open" hidden[opening] {

@@ -481,7 +481,7 @@ fn what_the_answer_is_about_is_not_listed_once_more() {
     let bought = browser.post("/sales/demo/buy", &buy_form(&page.body, "phone"));
     let shown = browser.get(bought.header("location").unwrap()).body;
     assert_eq!(shown.matches("class=\"pay\"").count(), 1, "one button pays: {shown}");
-    assert!(shown.contains("left to pay, until") && shown.contains("data-have=\"phone\""), "{shown}");
+    assert!(shown.contains("Pay until") && shown.contains("data-have=\"phone\""), "{shown}");
     let attempt = field(&shown, "hold");
     let beside = browser.get(&format!("/sales/demo?fragment=1&above={attempt}")).body;
     assert!(!beside.contains(&attempt) && beside.contains("data-have=\"phone\""), "{beside}");
