@@ -94,7 +94,7 @@ async fn accounts(
         p { a href={ (TRAIL) "?lang=" (lang.code()) } { (lang.say("Who did what with accounts", "账户操作记录")) } }
         @if found.is_empty() { p { (lang.say("There is none.", "未找到账户。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for Seen { profile: of, locked_at } in &found { tr {
                     th scope="row" { a href={ "/console/accounts/" (of.account) "?lang=" (lang.code()) } { (of.account) } }
@@ -129,7 +129,7 @@ async fn account(
     let body = html! {
         h1 { (of.name) }
         @if sent.is_some() { p role="status" { (lang.say("The letter is on its way.", "邮件已提交发送。")) } }
-        div class="scroll" { table { tbody {
+        div class="scroll" tabindex="0" { table { tbody {
             (row(lang.say("Number", "编号"), &html! { code { (of.account) } }))
             (row(lang.say("Mail", "邮箱"), &html! { (of.email) }))
             (row(lang.say("Since", "注册时间"), &time(of.created_at)))
@@ -148,7 +148,7 @@ async fn account(
         h2 { (lang.say("Sessions", "登录会话")) }
         @if sessions.is_empty() { p { (lang.say("There are none.", "暂无。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { th scope="col" { (lang.say("Began", "开始")) } th scope="col" { (lang.say("Ends", "到期")) } } }
                 tbody { @for (began_at, ends_at) in &sessions { tr { td { (time(*began_at)) } td { (time(*ends_at)) } } } }
             } }

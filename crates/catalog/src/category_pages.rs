@@ -73,7 +73,7 @@ fn page(lang: Lang, by: Option<&SignedIn>, categories: &[Category], wrong: Optio
                 input type="hidden" name=(TOKEN_FIELD) value=(by.form_token());
                 input type="hidden" name="lang" value=(lang.code());
                 input type="hidden" name="seen" value=(categories_mark(categories));
-                div class="scroll" { table {
+                div class="scroll" tabindex="0" { table {
                     thead { tr { @for head in heads { th scope="col" { (head) } } } }
                     tbody {
                         @for (at, of) in categories.iter().enumerate() { tr {

@@ -92,7 +92,7 @@ async fn products(
         }
         @if found.rows.is_empty() { p { (lang.say("There are none.", "暂无商品。")) } }
         @else {
-            div class="scroll" {
+            div class="scroll" tabindex="0" {
                 table {
                     thead { tr { @for head in heads { th scope="col" { (head) } } } }
                     tbody { @for of in &found.rows { tr {
@@ -292,7 +292,7 @@ fn form_page(lang: Lang, by: Option<&SignedIn>, shows: &Shows<'_>, wrong: Option
                 } } }
             (field("position", lang.say("Position in lists (lowest first)", "排序（小的在前）"), &typed.position))
             (field("currency", lang.say("Currency", "货币"), &typed.currency))
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for at in 0..rows {
                     @let empty = [const { String::new() }; 4];

@@ -89,7 +89,7 @@ fn order_form(lang: Lang, by: &SignedIn, base: &str, pictures: &[Picture]) -> Ma
             input type="hidden" name=(TOKEN_FIELD) value=(by.form_token());
             input type="hidden" name="lang" value=(lang.code());
             input type="hidden" name="seen" value=(mark_of(pictures));
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for (at, of) in pictures.iter().enumerate() { tr {
                     td { input type="hidden" name={ "name-" (at) } value=(name_of(of)); (thumbnail(lang, of)) }

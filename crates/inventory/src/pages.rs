@@ -154,7 +154,7 @@ fn levels(lang: Lang, all: &[LevelView]) -> Markup {
         lang.say("Claimed for sales", "活动占用"),
     ];
     html! {
-        div class="scroll" { table {
+        div class="scroll" tabindex="0" { table {
             thead { tr { @for head in heads { th scope="col" { (head) } } } }
             tbody { @for of in all { tr {
                 th scope="row" { a href={ "/console/stock/" (of.sku) "?lang=" (lang.code()) } { (of.sku) } }
@@ -194,7 +194,7 @@ async fn in_warehouse(
     let name = all.iter().find(|of| of.warehouse == at.warehouse).map_or("", |of| &of.name);
     let body = html! {
         h1 { (sku) }
-        div class="scroll" { table { tbody {
+        div class="scroll" tabindex="0" { table { tbody {
             (number(lang, lang.say("On hand", "在库"), level.on_hand))
             (number(lang, lang.say("Free", "可售"), level.free))
             (number(lang, lang.say("Reserved for orders", "订单预留"), level.reserved))
@@ -225,7 +225,7 @@ fn in_each(lang: Lang, at: &Spot, level: &LevelView, all: &[Warehouse]) -> Marku
     let of = |of: &Warehouse| level.warehouses.iter().find(|level| level.warehouse == of.warehouse);
     html! {
         h2 { (lang.say("In each warehouse", "各仓库存")) }
-        div class="scroll" { table {
+        div class="scroll" tabindex="0" { table {
             thead { tr { @for head in heads { th scope="col" { (head) } } } }
             tbody { @for one in all { tr {
                 th scope="row" {
@@ -251,7 +251,7 @@ fn ledger(lang: Lang, entries: &[LedgerEntry]) -> Markup {
         lang.say("Reason", "原因"),
     ];
     html! {
-        div class="scroll" { table {
+        div class="scroll" tabindex="0" { table {
             thead { tr { @for head in heads { th scope="col" { (head) } } } }
             tbody { @for of in entries { tr {
                 td { (of.sequence) } td { time datetime=(of.at) { (of.at) } } th scope="row" { (kind_words(lang, of.kind)) }
@@ -417,7 +417,7 @@ async fn claims(
         @if let Some(sale) = &sale {
             @if found.is_empty() { p { (lang.say("It has none.", "该活动未占用库存。")) } }
             @else {
-                div class="scroll" { table {
+                div class="scroll" tabindex="0" { table {
                     thead { tr { @for head in heads { th scope="col" { (head) } } } }
                     tbody { @for (sku, of) in &found { tr {
                         th scope="row" { a href={ "/console/stock/" (sku) "?lang=" (lang.code()) } { (sku) } }
@@ -529,7 +529,7 @@ async fn warehouses(
             "An order is sent in the fewest parcels; of those ways, at the lowest cost; then the soonest; then from where there is most of it.",
             "订单优先以最少包裹发出，其次比较成本、时效，最后从库存最多的仓库发货。",
         )) }
-        div class="scroll" { table {
+        div class="scroll" tabindex="0" { table {
             thead { tr { @for head in heads { th scope="col" { (head) } } } }
             tbody { @for of in &all { tr {
                 th scope="row" { (of.warehouse) } td { (of.name) }

@@ -148,7 +148,7 @@ fn table_of_subscriptions(lang: Lang, seen: &[SubscriptionSeen], now: TimeMs) ->
         lang.say("Dropped", "已丢弃"),
     ];
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 caption { (lang.say(
                     "Owed: events that a subscription has not had, without its dead letters; at the most, because its filters are asked when an event's turn comes",
@@ -191,7 +191,7 @@ fn table_of_topics(lang: Lang, topics: &[TopicSeen]) -> Markup {
         lang.say("Kept for, days", "保留天数"),
     ];
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 caption { (lang.say("Topics and their events", "主题及其事件")) }
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
@@ -223,7 +223,7 @@ fn table_of_schedules(lang: Lang, seen: &[ScheduleSeen]) -> Markup {
         html! { @if let Some(at) = at { time datetime=(at) { (at) } } @else { "–" } }
     };
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 caption { (lang.say(
                     "Events that are posted at times of the clock; what was missed is made up for once",
@@ -493,7 +493,7 @@ fn table_of_letters(lang: Lang, letters: &[Letter]) -> Markup {
         lang.say("Last answer", "最后响应"),
     ];
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 caption { (lang.say("Events whose attempts are used up, the oldest first", "尝试次数已用尽的事件（从旧到新）")) }
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }

@@ -119,7 +119,7 @@ fn table(lang: Lang, orders: &[OrderSummary]) -> Markup {
         lang.say("Total", "金额"),
     ];
     html! {
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody {
@@ -177,7 +177,7 @@ fn what_waits(lang: Lang, (waiting, refunds): &(Waiting, Option<u64>)) -> Markup
         None => lang.say("not known at the moment", "暂时无法得知").to_owned(),
     };
     html! {
-        div class="scroll" { table { tbody {
+        div class="scroll" tabindex="0" { table { tbody {
             @for (href, label, count) in rows { tr {
                 th scope="row" { a href={ (href) "&lang=" (lang.code()) } { (label) } } td { (shown(count)) }
             } }
@@ -382,7 +382,7 @@ async fn order(
         h1 { (lang.say("Order ", "订单 ")) (id) }
         p { (lang.say("It is ", "状态：")) strong { (state_words(lang, of.state)) } (lang.say("; its payment: ", "；付款：")) (payment_words(lang, of.payment))
             (lang.say("; its shopper: ", "；用户：")) a href={ "/console/accounts/" (of.shopper) "?lang=" (lang.code()) } { code { (of.shopper) } } (lang.say(".", "。")) }
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 thead { tr { @for head in [lang.say("SKU", "SKU"), lang.say("What", "商品"), lang.say("Quantity", "数量"), lang.say("Price", "单价")] { th scope="col" { (head) } } } }
                 tbody {
@@ -404,7 +404,7 @@ async fn order(
         @if let Some(operator) = operator { (forms(lang, operator, &of)) }
         @for one in &of.returns { (return_of(lang, operator, &of, one)) }
         h2 { (lang.say("What happened", "记录")) }
-        div class="scroll" {
+        div class="scroll" tabindex="0" {
             table {
                 tbody { @for step in &of.history { tr {
                     td { time datetime=(step.at) { (step.at) } } th scope="row" { (state_words(lang, step.to)) } td { (step.actor) } td { (step.reason) }

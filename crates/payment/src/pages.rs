@@ -73,7 +73,7 @@ async fn payments(
         p { a href={ "/console/reconciliations?lang=" (lang.code()) } { (lang.say("Reconciliation with the provider", "与支付商对账")) } }
         @if found.is_empty() { p { (lang.say("There are none.", "暂无付款。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for of in &found { tr {
                     th scope="row" { (of.id) } td { time datetime=(of.created_at) { (of.created_at) } }
@@ -122,7 +122,7 @@ async fn reports(
         )) }
         @if found.is_empty() { p { (lang.say("No day was compared yet.", "尚无对账记录。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for of in &found { tr {
                     th scope="row" { a href={ "/console/reconciliations/" (of.day) "?lang=" (lang.code()) } { (of.day) } }
@@ -176,7 +176,7 @@ fn report_body(lang: Lang, title: &str, report: &Report) -> Markup {
         p { (report.provider) " · " (lang.say("compared at", "对账时间")) " " time datetime=(report.made_at) { (report.made_at) } }
         @if report.totals.is_empty() { p { (lang.say("No money moved on this day.", "当日无资金往来。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 caption { (lang.say("Sums. What moved within minutes of midnight may be in two days.", "合计。临近午夜的款项可能计入不同日期。")) }
                 thead { tr { @for head in of_totals { th scope="col" { (head) } } } }
                 tbody { @for (currency, of) in &report.totals { tr {
@@ -194,7 +194,7 @@ fn report_body(lang: Lang, title: &str, report: &Report) -> Markup {
         p { (lang.say("Refunds that failed after all, and are asked for again: ", "退款失败、将再次发起的笔数：")) (report.refunds_failed) }
         @if report.different == 0 { p role="status" { (lang.say("The two books agree.", "双方账目一致。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 caption {
                     (lang.say("Differences", "差异")) ": " (report.different)
                     @if report.different > report.differences.len() as u64 { " · " (lang.say("the first are listed", "仅列出前一部分")) }

@@ -109,7 +109,7 @@ pub fn show(
         }
         @if page.steps.is_empty() { p { (lang.say("Nothing was changed.", "暂无变更。")) } }
         @else {
-            div class="scroll" { table {
+            div class="scroll" tabindex="0" { table {
                 thead { tr { @for head in heads { th scope="col" { (head) } } } }
                 tbody { @for step in &page.steps { tr {
                     td { time datetime=(step.at) { (step.at) } } td { (step.actor) } td { code { (step.did) } }

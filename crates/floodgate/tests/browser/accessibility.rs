@@ -287,11 +287,17 @@ impl Judge {
                 let place = format!("{what}, {width} px, {scheme}");
                 let wrong = wrong.as_array().unwrap().iter().map(|wrong| format!("{place}: {wrong}"));
                 self.found.extend(wrong);
-                let over =
-                    "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+                // What scrolls by itself is no part of the page's width.
+                let over = "const { scrollWidth, clientWidth } = document.documentElement;
+                    const out = [...document.querySelectorAll('body *')].filter((of) => !of.closest('.scroll')
+                        && (of.getBoundingClientRect().right > clientWidth + 0.5 || of.scrollWidth > clientWidth));
+                    return scrollWidth > clientWidth
+                        ? [scrollWidth - clientWidth + ' px wider than the window',
+                            ...out.slice(-2).map((of) => of.outerHTML.slice(0, 200))] : []";
                 let over = self.page.client.execute(over, Vec::new()).await.unwrap();
-                if over.as_i64().unwrap() > 0 {
-                    self.found.push(format!("{place}: {over} px wider than the window"));
+                let over = over.as_array().unwrap();
+                if !over.is_empty() {
+                    self.found.push(format!("{place}: {over:?}"));
                 }
             }
         }

@@ -118,7 +118,7 @@ fn sale(lang: Lang, view: &SaleView, stats: &SaleStats) -> Markup {
                     }
                 }
             }
-            div class="scroll" {
+            div class="scroll" tabindex="0" {
                 table data-state=(state_name(view.state)) {
                     caption { (lang.say("Units: initial + adjustments = free + held + sold", "件数：初始 + 调整 = 可售 + 预留 + 已售")) }
                     thead { tr { @for head in heads { th scope="col" { (head) } } } }

@@ -145,7 +145,7 @@ pub(super) async fn show(
         h1 { (title) ": " (sale) }
         @if found.places.is_empty() { p { (lang.say("Nobody waits.", "无人候补。")) } }
         @else {
-            div class="scroll" {
+            div class="scroll" tabindex="0" {
                 table {
                     caption { (lang.say("In the order in which the places were given", "按候补先后排序")) }
                     thead { tr { @for head in heads { th scope="col" { (head) } } } }

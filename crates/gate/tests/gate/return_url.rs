@@ -57,7 +57,8 @@ impl<'a> Browser<'a> {
 
 /// The link to the shop on a page, and the outcome in it.
 fn way_back(page: &str) -> Option<String> {
-    let link = page.split("<a class=\"back\" href=\"").nth(1)?.split('"').next().unwrap();
+    // A link of the class `back`, whatever other classes it has.
+    let link = page.split("<a class=\"back").nth(1)?.split("href=\"").nth(1)?.split('"').next().unwrap();
     Some(link.replace("&amp;", "&"))
 }
 
