@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 pub mod conformance;
 pub mod outbox;
 pub mod recording;
+pub mod together;
 pub mod trail;
 
 /// Why a transaction or a statement did nothing, by what the caller can do about it.
@@ -116,6 +117,12 @@ impl<'a, T: Into<Param<'a>>> From<Option<T>> for Param<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }
+}
+
+/// The parameters of one row of many, in the order of its columns.
+#[macro_export]
+macro_rules! row {
+    ($($param:expr),* $(,)?) => { [$($crate::sql::Param::from($param)),*] };
 }
 
 /// The parameters of a statement, in the order of its question marks.
@@ -253,6 +260,33 @@ pub(crate) trait Statements {
     fn change_schema(&mut self, sql: &str) -> Result<(), SqlError>;
 }
 
+/// How many rows one statement inserts: few texts, for each is kept prepared.
+const ROWS_AT_ONCE: [usize; 3] = [16, 4, 1];
+
+fn insert_text<const N: usize>(insert: &str, rows: usize) -> String {
+    let row = format!("({})", ["?"; N].join(", "));
+    format!("{insert} VALUES {}", vec![&*row; rows].join(", "))
+}
+
+/// Calls `each` with the texts that insert these rows, and the rows of each.
+fn in_statements<'p, const N: usize>(
+    insert: &str,
+    mut rows: &[[Param<'p>; N]],
+    mut each: impl FnMut(&str, &[[Param<'p>; N]]) -> Result<(), SqlError>,
+) -> Result<(), SqlError> {
+    for at_once in ROWS_AT_ONCE {
+        if rows.len() < at_once {
+            continue;
+        }
+        let text = insert_text::<N>(insert, at_once);
+        while let Some((these, others)) = rows.split_at_checked(at_once) {
+            each(&text, these)?;
+            rows = others;
+        }
+    }
+    Ok(())
+}
+
 /// A transaction.
 pub struct Tx<'a>(pub(crate) &'a mut dyn Statements);
 
@@ -275,6 +309,41 @@ impl Tx<'_> {
             Err(SqlError::Duplicate(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Inserts rows: `insert` is the text up to `VALUES`, and each row has as many parameters.
+    /// Several go in one statement.
+    pub fn insert_all<const N: usize>(
+        &mut self,
+        insert: &str,
+        rows: &[[Param<'_>; N]],
+    ) -> Result<(), SqlError> {
+        in_statements(insert, rows, |text, rows| self.0.execute(text, rows.as_flattened()).map(drop))
+    }
+
+    /// The same, without those whose keys are there. Returns which rows were inserted.
+    pub fn insert_all_new<const N: usize>(
+        &mut self,
+        insert: &str,
+        rows: &[[Param<'_>; N]],
+    ) -> Result<Vec<bool>, SqlError> {
+        let mut inserted = Vec::with_capacity(rows.len());
+        in_statements(insert, rows, |text, rows| {
+            match self.0.execute(text, rows.as_flattened()) {
+                Ok(_) => inserted.extend(rows.iter().map(|_| true)),
+                Err(SqlError::Duplicate(_)) if rows.len() == 1 => inserted.push(false),
+                // Nothing of the statement is there: each by itself.
+                Err(SqlError::Duplicate(_)) => {
+                    let text = insert_text::<N>(insert, 1);
+                    for row in rows {
+                        inserted.push(self.insert_new(&text, row)?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        })?;
+        Ok(inserted)
     }
 
     /// Inserts a row into a table with a `{serial}`. Returns its number. Numbers grow, but those of

@@ -1,12 +1,15 @@
 //! What others are told of the stock: an event for each order, or for each SKU, that a transaction
 //! has moved units of.
 
-use crate::core::{Kind, Move, Shelves, Spot};
+use crate::{
+    core::{Kind, Level, Movement, Spot},
+    store::Written,
+};
 use contracts::{
     Actor, SaleId,
-    store::{OrderId, Sku},
+    store::{OrderId, Sku, WarehouseId},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use units::TimeMs;
 
@@ -30,21 +33,61 @@ fn name(kind: Kind) -> Option<&'static str> {
     }
 }
 
+/// An event, as it is told.
+#[derive(Serialize)]
+struct Event<'a> {
+    specversion: &'static str,
+    id: String,
+    source: &'static str,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: String,
+    time: TimeMs,
+    datacontenttype: &'static str,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    order: Option<OrderId>,
+    sale: Option<&'a SaleId>,
+    actor: &'a str,
+    reason: &'a str,
+    lines: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    sku: &'a Sku,
+    warehouse: &'a WarehouseId,
+    units: i64,
+    of_claim: u64,
+    /// The level after what the transaction has done here for this order, or at all.
+    on_hand: u64,
+    reserved: u64,
+    claimed: u64,
+    free: u64,
+    /// Of two events of a warehouse the later one has the larger number.
+    sequence: u64,
+}
+
 /// The events of what was written into the ledger, with the numbers of the entries and the levels
-/// after the transaction.
-pub(crate) fn of(at: TimeMs, by: &Actor, written: &[(Spot, u64, Move)], shelves: &Shelves) -> Vec<String> {
+/// after it.
+pub(crate) fn of(at: TimeMs, by: &Actor, written: &[Written]) -> Vec<String> {
     type Subject<'a> = (&'static str, Option<OrderId>, Option<&'a Sku>);
-    let mut all = BTreeMap::<Subject<'_>, Vec<&(Spot, u64, Move)>>::new();
+    let mut all = BTreeMap::<Subject<'_>, Vec<&Written>>::new();
+    let mut last = BTreeMap::<(Option<OrderId>, &Spot), &Written>::new();
     for entry in written {
-        let (spot, _, moved) = entry;
-        let Some(name) = name(moved.movement.kind) else { continue };
-        let of_sku = moved.order.is_none().then_some(&spot.sku);
-        all.entry((name, moved.order, of_sku)).or_default().push(entry);
+        let order = entry.moved.order;
+        last.insert((order, &entry.at), entry);
+        let Some(name) = name(entry.moved.movement.kind) else { continue };
+        let of_sku = order.is_none().then_some(&entry.at.sku);
+        all.entry((name, order, of_sku)).or_default().push(entry);
     }
     let chunks = all
         .iter()
         .flat_map(|(subject, entries)| entries.chunks(LINES_MAX).map(move |entries| (subject, entries)));
-    chunks.map(|((name, order, _), entries)| event(at, by, name, *order, entries, shelves)).collect()
+    chunks.map(|((name, order, _), entries)| event(at, by, name, *order, entries, &last)).collect()
 }
 
 fn event(
@@ -52,47 +95,35 @@ fn event(
     by: &Actor,
     name: &str,
     order: Option<OrderId>,
-    entries: &[&(Spot, u64, Move)],
-    shelves: &Shelves,
+    entries: &[&Written],
+    last: &BTreeMap<(Option<OrderId>, &Spot), &Written>,
 ) -> String {
+    let sale = entries.iter().find_map(|entry| entry.moved.sale.as_ref());
+    let line = |Written { at, moved, .. }: &&'_ Written| -> Option<Line<'_>> {
+        let Written { sequence, level, .. } = last.get(&(order, at))?;
+        let Level { on_hand, reserved, claimed } = *level;
+        let Movement { units, of_claim, .. } = moved.movement;
+        let (Spot { sku, warehouse }, sequence, free) = (at, *sequence, level.free());
+        Some(Line { sku, warehouse, units, of_claim, on_hand, reserved, claimed, free, sequence })
+    };
     // There is at least one: a chunk is not empty.
-    let (first, sequence, moved) = entries[0];
-    let sale: Option<&SaleId> = entries.iter().find_map(|(_, _, moved)| moved.sale.as_ref());
-    let lines: Vec<Value> = entries.iter().map(|(spot, _, moved)| line(spot, moved, shelves)).collect();
-    let subject = moved.order.map_or_else(|| first.sku.to_string(), |order| order.to_string());
-    json!({
-        "specversion": "1.0",
+    let (first, sequence) = (&entries[0].at, entries[0].sequence);
+    let event = Event {
+        specversion: "1.0",
         // An entry of the ledger is told once.
-        "id": format!("{}:{}:{sequence}", first.sku, first.warehouse),
-        "source": "/stock",
-        "type": format!("floodgate.stock.{name}"),
-        "subject": subject,
-        "time": at,
-        "datacontenttype": "application/json",
-        "data": {
-            "order": order,
-            "sale": sale,
-            "actor": by.name,
-            "reason": by.reason,
-            "lines": lines,
+        id: format!("{}:{}:{sequence}", first.sku, first.warehouse),
+        source: "/stock",
+        kind: format!("floodgate.stock.{name}"),
+        subject: order.map_or_else(|| first.sku.to_string(), |order| order.to_string()),
+        time: at,
+        datacontenttype: "application/json",
+        data: Data {
+            order,
+            sale,
+            actor: &by.name,
+            reason: &by.reason,
+            lines: entries.iter().filter_map(|entry| line(entry)).collect(),
         },
-    })
-    .to_string()
-}
-
-fn line(at: &Spot, moved: &Move, shelves: &Shelves) -> Value {
-    let shelf = shelves.get(at);
-    let level = shelf.map(|shelf| shelf.level).unwrap_or_default();
-    json!({
-        "sku": at.sku,
-        "warehouse": at.warehouse,
-        "units": moved.movement.units,
-        "of_claim": moved.movement.of_claim,
-        "on_hand": level.on_hand,
-        "reserved": level.reserved,
-        "claimed": level.claimed,
-        "free": level.free(),
-        // Of two events of a warehouse the later one has the larger number.
-        "sequence": shelf.map(|shelf| shelf.sequence),
-    })
+    };
+    serde_json::to_string(&event).expect("numbers and texts are written")
 }

@@ -5,7 +5,7 @@ use crate::{
     audit::{self, Found},
     core::{self, Change, Claim, Houses, Kind, Refused, Reservation, Spot, UNITS_MAX, Unfit},
     store::{self, Remembered, Stored},
-    transactions::{self, RETURNED_MAX, StockError},
+    transactions::{self, RETURNED_MAX, Reserving, StockError, Wanted},
     warehouses::{self, Warehouse},
 };
 use contracts::{
@@ -24,6 +24,7 @@ use engines::{
     sql::{
         Sql, SqlError, Tx,
         outbox::{self, NotTold},
+        together::{Bounds, Together},
         trail,
     },
 };
@@ -58,6 +59,9 @@ const KEY_MAX: usize = 64;
 const SHOWN: Settings =
     Settings { bytes_max: 16 << 20, kept_for: Duration::from_secs(1), none_kept_for: Duration::from_secs(1) };
 
+/// Baskets that wait, and the lines of those that one transaction sets aside.
+const RESERVING: Bounds = Bounds { waiting_max: 1024, weight_max: 256 };
+
 const KEYS: &str = "floodgate inventory command keys v1";
 const COMMANDS: &str = "floodgate inventory commands v1";
 
@@ -66,6 +70,8 @@ pub struct Service {
     sql: Sql,
     clock: Arc<dyn Clock>,
     outbox: Notify,
+    /// Orders that are placed at once.
+    reserving: Together<Wanted, Reserving, StockError>,
     /// What pages show.
     shown: Arc<Loading<Vec<StockLevel>, NotShown>>,
 }
@@ -251,7 +257,8 @@ impl Service {
     pub async fn open(sql: Sql, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SqlError> {
         sql.migrate(store::MIGRATIONS).await?;
         let shown = Loading::new(SHOWN, None, Arc::clone(&clock));
-        Ok(Arc::new(Self { sql, clock, outbox: Notify::new(), shown }))
+        let reserving = Together::new(sql.clone(), RESERVING, transactions::reserve);
+        Ok(Arc::new(Self { sql, clock, outbox: Notify::new(), reserving, shown }))
     }
 
     /// Ends reservations whose time has come, and tells others, for as long as the answer is kept.
@@ -542,8 +549,16 @@ impl Service {
             TakenFrom::Claim(sale) => Some(sale),
         };
         let (now, until) = (self.clock.now(), until.min(TimeMs::MAX));
-        let done = self.write(move |tx| transactions::reserve(tx, now, order, sale.as_ref(), &basket, until));
-        reserved(done.await)
+        let weight = basket.len();
+        let wanted = Wanted { now, order, sale, basket, until };
+        let done = match self.reserving.ask(wanted.clone(), weight).await {
+            Ok(Reserving::Again) => self.write(move |tx| transactions::reserve_again(tx, &wanted)).await,
+            done => {
+                self.outbox.notify_one();
+                done.map(drop)
+            }
+        };
+        reserved(done)
     }
 
     async fn take_back_one(

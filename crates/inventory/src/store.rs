@@ -17,7 +17,7 @@ use contracts::{
     store::{OrderId, Sku},
 };
 use engines::{
-    params,
+    params, row,
     sql::{Migration, Row, SqlError, Tx, outbox, unexpected},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,17 +186,13 @@ pub(crate) fn has_claim(tx: &mut Tx<'_>, sale: &SaleId, at: &Spot) -> Result<(),
 
 /// Writes what was decided: entries of the ledger, levels and claims, and events that tell of it.
 pub(crate) fn save(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, locked: &mut Locked) -> Result<(), SqlError> {
-    let mut written = Vec::new();
-    for (spot, shelf) in &mut locked.shelves {
+    let written = locked.written();
+    write_entries(tx, at, by, &written)?;
+    // A level changes by movements alone.
+    let moved: BTreeSet<&Spot> = written.iter().map(|entry| &entry.at).collect();
+    for (spot, shelf) in &locked.shelves {
         let (sku, warehouse) = (spot.sku.as_str(), spot.warehouse.as_str());
-        // A level changes by movements alone.
-        let moves = std::mem::take(&mut shelf.moves);
-        if !moves.is_empty() {
-            for moved in moves {
-                shelf.sequence += 1;
-                write_entry(tx, at, by, spot, shelf.sequence, &moved)?;
-                written.push((spot.clone(), shelf.sequence, moved));
-            }
+        if moved.contains(spot) {
             let Level { on_hand, reserved, claimed } = shelf.level;
             tx.execute(
                 "UPDATE levels SET on_hand = ?, reserved = ?, claimed = ?, sequence = ? \
@@ -218,27 +214,40 @@ pub(crate) fn save(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, locked: &mut Locked)
             }
         }
     }
-    let told = events::of(at, by, &written, &locked.shelves);
-    told.iter().try_for_each(|event| outbox::put(tx, event))
+    outbox::put_all(tx, &events::of(at, by, &written))
 }
 
-fn write_entry(
-    tx: &mut Tx<'_>,
-    at: TimeMs,
-    by: &Actor,
-    spot: &Spot,
-    sequence: u64,
-    moved: &Move,
-) -> Result<(), SqlError> {
-    let Movement { kind, units, of_claim } = moved.movement;
-    let order = moved.order.map(OrderId::to_bytes);
-    tx.execute(
-        "INSERT INTO entries (sku, warehouse, sequence, at, kind, units, of_claim, order_id, sale, actor, \
-         reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        params![
+impl Locked {
+    /// Numbers the movements that were decided.
+    fn written(&mut self) -> Vec<Written> {
+        let mut written = Vec::new();
+        for (at, shelf) in &mut self.shelves {
+            for (moved, level) in std::mem::take(&mut shelf.moves) {
+                shelf.sequence += 1;
+                written.push(Written { at: at.clone(), sequence: shelf.sequence, moved, level });
+            }
+        }
+        written
+    }
+}
+
+/// A movement with its number in its ledger, and the level after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) at: Spot,
+    pub(crate) sequence: u64,
+    pub(crate) moved: Move,
+    pub(crate) level: Level,
+}
+
+fn write_entries(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, written: &[Written]) -> Result<(), SqlError> {
+    let orders: Vec<_> = written.iter().map(|entry| entry.moved.order.map(OrderId::to_bytes)).collect();
+    let rows = written.iter().zip(&orders).map(|(Written { at: spot, sequence, moved, .. }, order)| {
+        let Movement { kind, units, of_claim } = moved.movement;
+        row![
             spot.sku.as_str(),
             spot.warehouse.as_str(),
-            sequence,
+            *sequence,
             at.0,
             kind.as_str(),
             units,
@@ -247,9 +256,12 @@ fn write_entry(
             moved.sale.as_ref().map(SaleId::as_str),
             &by.name,
             &by.reason
-        ],
-    )?;
-    Ok(())
+        ]
+    });
+    tx.insert_all(
+        "INSERT INTO entries (sku, warehouse, sequence, at, kind, units, of_claim, order_id, sale, actor, reason)",
+        &rows.collect::<Vec<_>>(),
+    )
 }
 
 /// An entry of the ledger.
@@ -330,29 +342,47 @@ pub(crate) fn begin(
     sale: Option<&SaleId>,
     until: TimeMs,
 ) -> Result<bool, SqlError> {
-    tx.insert_new(
-        "INSERT INTO reservations (order_id, state, sale, held_until, version) VALUES (?, ?, ?, ?, 1)",
-        params![&order.to_bytes(), state.as_str(), sale.map(SaleId::as_str), until.0],
-    )
+    Ok(begin_all(tx, state, &[(order, sale, until)])?.contains(&order))
 }
 
-/// Stores the lines of a new reservation.
-pub(crate) fn put_lines(
+/// Stores new reservations without lines, each unless its order has one. Returns the orders of
+/// those that are new.
+pub(crate) fn begin_all(
     tx: &mut Tx<'_>,
-    order: OrderId,
-    lines: &BTreeMap<Spot, Line>,
-) -> Result<(), SqlError> {
-    lines.iter().try_for_each(|(spot, line)| put_line(tx, order, spot, line))
+    state: State,
+    all: &[(OrderId, Option<&SaleId>, TimeMs)],
+) -> Result<BTreeSet<OrderId>, SqlError> {
+    let by_order: BTreeMap<OrderId, _> = all.iter().map(|of| (of.0, (of.0.to_bytes(), of.1, of.2))).collect();
+    let rows = by_order
+        .values()
+        .map(|(order, sale, until)| row![order, state.as_str(), sale.map(SaleId::as_str), until.0, 1u64]);
+    let text = "INSERT INTO reservations (order_id, state, sale, held_until, version)";
+    let is_new = tx.insert_all_new(text, &rows.collect::<Vec<_>>())?;
+    Ok(by_order.into_keys().zip(is_new).filter(|(_, is_new)| *is_new).map(|(order, _)| order).collect())
 }
 
-fn put_line(tx: &mut Tx<'_>, order: OrderId, at: &Spot, line: &Line) -> Result<(), SqlError> {
-    let (sku, warehouse) = (at.sku.as_str(), at.warehouse.as_str());
-    tx.execute(
-        "INSERT INTO reservation_lines (order_id, sku, warehouse, quantity, of_claim, came_back) \
-         VALUES (?, ?, ?, ?, ?, ?)",
-        params![&order.to_bytes(), sku, warehouse, line.quantity, line.of_claim, line.came_back],
-    )?;
+/// Takes a new reservation back.
+pub(crate) fn forget_new(tx: &mut Tx<'_>, order: OrderId) -> Result<(), SqlError> {
+    let order = order.to_bytes();
+    tx.execute("DELETE FROM reservation_lines WHERE order_id = ?", params![&order])?;
+    tx.execute("DELETE FROM reservations WHERE order_id = ?", params![&order])?;
     Ok(())
+}
+
+/// Stores lines of reservations.
+pub(crate) fn put_lines<'a>(
+    tx: &mut Tx<'_>,
+    all: impl IntoIterator<Item = (OrderId, &'a BTreeMap<Spot, Line>)>,
+) -> Result<(), SqlError> {
+    let all = all.into_iter().map(|(order, lines)| (order.to_bytes(), lines)).collect::<Vec<_>>();
+    let lines = all.iter().flat_map(|(order, lines)| lines.iter().map(move |line| (order, line)));
+    let rows = lines.map(|(order, (Spot { sku, warehouse }, line))| {
+        row![order, sku.as_str(), warehouse.as_str(), line.quantity, line.of_claim, line.came_back]
+    });
+    tx.insert_all(
+        "INSERT INTO reservation_lines (order_id, sku, warehouse, quantity, of_claim, came_back)",
+        &rows.collect::<Vec<_>>(),
+    )
 }
 
 /// Notes why a reservation's units are taken from its warehouses.
@@ -377,7 +407,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, before: &Reservation, reservation: &Reservati
     let changed = reservation.lines.iter().filter(|(spot, line)| before.lines.get(*spot) != Some(*line));
     for (spot, line) in changed {
         if !before.lines.contains_key(spot) {
-            put_line(tx, reservation.order, spot, line)?;
+            put_lines(tx, [(reservation.order, &BTreeMap::from([(spot.clone(), *line)]))])?;
             continue;
         }
         let (sku, warehouse) = (spot.sku.as_str(), spot.warehouse.as_str());

@@ -135,39 +135,78 @@ fn set_of(sale: Option<&SaleId>) -> BTreeSet<SaleId> {
     sale.cloned().into_iter().collect()
 }
 
-/// Sets a basket aside for an order.
+/// A basket that is to be set aside for an order.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// When it is asked for.
+    pub(crate) now: TimeMs,
+    pub(crate) order: OrderId,
+    pub(crate) sale: Option<SaleId>,
+    pub(crate) basket: Basket,
+    pub(crate) until: TimeMs,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reserving {
+    Done,
+    /// The order has a reservation already: see [`reserve_again`].
+    Again,
+}
+
+/// Sets baskets aside for orders, in their order, each as a whole or not at all.
 pub(crate) fn reserve(
     tx: &mut Tx<'_>,
-    now: TimeMs,
-    order: OrderId,
-    sale: Option<&SaleId>,
-    basket: &Basket,
-    until: TimeMs,
-) -> Result<(), StockError> {
-    if !store::begin(tx, order, State::Held, sale, until)? {
-        let by = by_orders("asked for again");
-        return change(tx, now, order, &by, |reservation, houses, shelves| {
-            reservation.reserve_again(basket, until, houses, shelves)
-        });
-    }
+    wanted: &[Wanted],
+) -> Result<Vec<Result<Reserving, StockError>>, StockError> {
+    let all: Vec<_> = wanted.iter().map(|of| (of.order, of.sale.as_ref(), of.until)).collect();
+    let mut new = store::begin_all(tx, State::Held, &all)?;
+    let of: Vec<Option<&Wanted>> = wanted.iter().map(|of| new.remove(&of.order).then_some(of)).collect();
     let houses = warehouses::houses(tx)?;
     // What is free in the only warehouse is known already: it is not written while others wait for
     // the levels.
-    let known = free_lines(basket, &houses).filter(|_| sale.is_none());
-    if let Some(lines) = &known {
-        store::put_lines(tx, order, lines)?;
+    let known = |of: &Wanted| free_lines(&of.basket, &houses).filter(|_| of.sale.is_none());
+    let lines: Vec<_> = of.iter().flatten().filter_map(|of| Some((of.order, known(of)?))).collect();
+    store::put_lines(tx, lines.iter().map(|(order, lines)| (*order, lines)))?;
+    let skus = of.iter().flatten().flat_map(|of| of.basket.keys());
+    let sales = of.iter().flatten().filter_map(|of| of.sale.clone()).collect();
+    let mut locked = store::lock(tx, skus, &sales)?;
+    let mut said = Vec::with_capacity(wanted.len());
+    for of in of {
+        let Some(of) = of else {
+            said.push(Ok(Reserving::Again));
+            continue;
+        };
+        let taken = core::take(of.order, of.sale.as_ref(), &of.basket, &houses, &mut locked.shelves);
+        match taken {
+            Ok(taken) => {
+                if known(of).is_none() {
+                    store::put_lines(tx, [(of.order, &taken.lines)])?;
+                }
+                if !taken.why.is_empty() {
+                    store::put_why(tx, of.order, &taken.why)?;
+                }
+                said.push(Ok(Reserving::Done));
+            }
+            Err(why) => {
+                store::forget_new(tx, of.order)?;
+                said.push(Err(StockError::Order(of.order, why)));
+            }
+        }
     }
-    let mut locked = store::lock(tx, basket.keys(), &set_of(sale))?;
-    let taken = core::take(order, sale, basket, &houses, &mut locked.shelves);
-    let taken = taken.map_err(|why| StockError::Order(order, why))?;
-    if known.is_none() {
-        store::put_lines(tx, order, &taken.lines)?;
-    }
-    if !taken.why.is_empty() {
-        store::put_why(tx, order, &taken.why)?;
-    }
+    // As late as the last of them.
+    let now = wanted.iter().map(|of| of.now).max().unwrap_or_default();
     store::save(tx, now, &by_orders("ordered"), &mut locked)?;
-    Ok(())
+    Ok(said)
+}
+
+/// Sets a basket aside for an order that has a reservation already: the same changes nothing, and
+/// one that has expired is made anew.
+pub(crate) fn reserve_again(tx: &mut Tx<'_>, of: &Wanted) -> Result<(), StockError> {
+    let by = by_orders("asked for again");
+    change(tx, of.now, of.order, &by, |reservation, houses, shelves| {
+        reservation.reserve_again(&of.basket, of.until, houses, shelves)
+    })
 }
 
 /// The lines of a basket of which nothing comes out of a claim, if there is one warehouse.

@@ -3,8 +3,9 @@
 use super::{
     Migration, Sql, SqlError, Tx,
     outbox::{self, NotTold},
+    together::{Bounds, Together},
 };
-use crate::params;
+use crate::{params, row};
 use std::{
     future::ready,
     slice,
@@ -52,6 +53,9 @@ pub async fn check(fresh: &mut dyn FnMut() -> Opened<'static>) {
     tables_are_made_once_and_only_by_versions_that_know_them(&fresh().await).await;
     a_panic_leaves_nothing_and_the_next_one_is_served(&fresh().await).await;
     serials_are_counted_up(&fresh().await).await;
+    many_rows_are_inserted_without_those_that_are_there(&fresh().await).await;
+    requests_that_wait_together_are_one_transaction(&fresh().await).await;
+    a_request_that_cannot_be_carried_out_fails_for_itself(&fresh().await).await;
     events_are_told_in_their_order_until_they_are_taken(&fresh().await).await;
 }
 
@@ -309,6 +313,106 @@ async fn serials_are_counted_up(sql: &Sql) {
         // A number is not given twice, also after its row is gone.
         sql.write(move |tx| tx.execute("DELETE FROM list WHERE number = ?", params![number])).await.unwrap();
     }
+}
+
+async fn many_rows_are_inserted_without_those_that_are_there(sql: &Sql) {
+    with_tables(sql).await;
+    let ids: Vec<[u8; 16]> = (0..43u8).map(|id| [id; 16]).collect();
+    let names: Vec<String> = (0..43).map(|id| format!("thing {id}")).collect();
+    let all = move |tx: &mut Tx<'_>, of: &[usize]| {
+        let rows = of.iter().map(|&id| row![&ids[id], &names[id], id, None::<&str>]);
+        tx.insert_all_new("INSERT INTO things (id, name, amount, note)", &rows.collect::<Vec<_>>())
+    };
+    let of = all.clone();
+    assert_eq!(sql.write(move |tx| of(tx, &[])).await, Ok(vec![]));
+    let of = all.clone();
+    assert_eq!(sql.write(move |tx| of(tx, &[3, 20, 42])).await, Ok(vec![true; 3]));
+    let is_new = sql.write(move |tx| all(tx, &(0..43).collect::<Vec<_>>())).await;
+    let want: Vec<bool> = (0..43).map(|id| ![3, 20, 42].contains(&id)).collect();
+    assert_eq!(is_new, Ok(want));
+    let count = sql.read(|tx| tx.query("SELECT COUNT(*) FROM things", &[], |row| row.int(0)));
+    assert_eq!(count.await, Ok(vec![43]));
+    let refused = sql.write(|tx| {
+        let insert = "INSERT INTO things (id, name, amount, note)";
+        let rows = [1u8, 50].map(|id| [id; 16]);
+        tx.insert_all(insert, &rows.each_ref().map(|id| row![id, "new", 1, None::<&str>]))
+    });
+    assert!(matches!(refused.await, Err(SqlError::Duplicate(_))));
+}
+
+const ALL_TOGETHER: Bounds = Bounds { waiting_max: 100, weight_max: 100 };
+
+/// Counts up an amount by the request; refuses it if it is odd.
+fn add(tx: &mut Tx<'_>, amounts: &[i64]) -> Result<Vec<Result<i64, SqlError>>, SqlError> {
+    let mut said = Vec::new();
+    for amount in amounts {
+        if amount % 2 == 1 {
+            said.push(Err(SqlError::Contended));
+            continue;
+        }
+        let text = "UPDATE things SET amount = amount + ? WHERE name = ?";
+        tx.execute(text, params![*amount, "sum"])?;
+        said.push(Ok(*amount));
+    }
+    Ok(said)
+}
+
+async fn requests_that_wait_together_are_one_transaction(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "sum", 0, None)).await.expect("it is stored");
+    let (asked, calls) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (wait_for, counted) = (Arc::clone(&asked), Arc::clone(&calls));
+    let together = Together::new(sql.clone(), ALL_TOGETHER, move |tx: &mut Tx<'_>, amounts: &[i64]| {
+        counted.fetch_add(1, Relaxed);
+        // The first of them takes until all others wait.
+        for _ in 0..2000 {
+            if wait_for.load(Relaxed) < 64 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        add(tx, amounts)
+    });
+    let mut all = JoinSet::new();
+    for amount in 0..64 {
+        let (together, asked) = (together.clone(), Arc::clone(&asked));
+        all.spawn(async move {
+            asked.fetch_add(1, Relaxed);
+            (amount, together.ask(amount, 1).await)
+        });
+    }
+    for (amount, said) in all.join_all().await {
+        assert_eq!(said, if amount % 2 == 1 { Err(SqlError::Contended) } else { Ok(amount) });
+    }
+    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some((0..64).step_by(2).sum())));
+    let calls = calls.load(Relaxed);
+    assert!(calls <= 8, "64 requests, and {calls} transactions");
+    // Nothing is left under way: one that comes alone is carried out.
+    assert_eq!(together.ask(2, 1000).await, Ok(2));
+}
+
+async fn a_request_that_cannot_be_carried_out_fails_for_itself(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "sum", 0, None)).await.expect("it is stored");
+    let together = Together::new(sql.clone(), ALL_TOGETHER, |tx: &mut Tx<'_>, amounts: &[i64]| {
+        assert!(!amounts.contains(&8), "on purpose: a transaction that panics");
+        let said = add(tx, amounts)?;
+        if amounts.contains(&6) {
+            tx.execute("UPDATE no_such_table SET amount = 1", &[])?;
+        }
+        Ok(said)
+    });
+    let mut all = JoinSet::new();
+    for amount in (0..20).step_by(2) {
+        let together = together.clone();
+        all.spawn(async move { (amount, together.ask(amount, 1).await) });
+    }
+    for (amount, said) in all.join_all().await {
+        match amount {
+            6 | 8 => assert!(matches!(said, Err(SqlError::Defect(_))), "{amount}: {said:?}"),
+            _ => assert_eq!(said, Ok(amount)),
+        }
+    }
+    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some(90 - 14)));
 }
 
 async fn events_are_told_in_their_order_until_they_are_taken(sql: &Sql) {

@@ -2,7 +2,7 @@
 //! afterwards, at least once. It does not know to whom.
 
 use super::{Sql, SqlError, Tx};
-use crate::params;
+use crate::{params, row};
 use std::{convert::Infallible, fmt, time::Duration};
 use tokio::sync::Notify;
 
@@ -19,6 +19,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub fn put(tx: &mut Tx<'_>, event: &str) -> Result<(), SqlError> {
     tx.execute("INSERT INTO outbox (body) VALUES (?)", params![event])?;
     Ok(())
+}
+
+/// Puts events into the outbox, in their order.
+pub fn put_all(tx: &mut Tx<'_>, events: &[String]) -> Result<(), SqlError> {
+    let rows: Vec<_> = events.iter().map(|event| row![event]).collect();
+    tx.insert_all("INSERT INTO outbox (body)", &rows)
 }
 
 /// Events that are to be told, oldest first, with their numbers.

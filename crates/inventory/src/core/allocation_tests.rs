@@ -313,8 +313,10 @@ fn several_warehouses_promise_nothing_twice_and_refuse_nothing_that_is_there() {
                     .for_each(|(spot, line)| *reserved.entry(spot).or_default() += u64::from(line.quantity));
             }
             for (spot, shelf) in &shelves {
-                let folded =
-                    shelf.moves.iter().fold(Level::default(), |of, moved| of.after(moved.movement).unwrap());
+                let folded = shelf
+                    .moves
+                    .iter()
+                    .fold(Level::default(), |of, (moved, _)| of.after(moved.movement).unwrap());
                 assert_eq!(folded, shelf.level, "seed {seed}, step {step}: {spot}");
                 let of_orders = reserved.get(spot).copied().unwrap_or_default();
                 let of_sales: u64 = shelf.claims.values().map(|of| of.left).sum();

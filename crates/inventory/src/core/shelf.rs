@@ -58,8 +58,8 @@ pub struct Shelf {
     /// The number of its last movement that is in the ledger.
     pub sequence: u64,
     pub claims: BTreeMap<SaleId, Claim>,
-    /// Movements that are not in the ledger yet, in their order.
-    pub moves: Vec<Move>,
+    /// Movements that are not in the ledger yet, in their order, and the level after each.
+    pub moves: Vec<(Move, Level)>,
 }
 
 /// What is done by hand with the units of one SKU in one warehouse.
@@ -131,7 +131,7 @@ pub fn claim(
 impl Shelf {
     pub(super) fn push(&mut self, moved: Move) -> Result<(), Unfit> {
         self.level = self.level.after(moved.movement)?;
-        self.moves.push(moved);
+        self.moves.push((moved, self.level));
         Ok(())
     }
 

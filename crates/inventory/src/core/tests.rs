@@ -66,7 +66,11 @@ fn new(order: OrderId, sale: Option<SaleId>, until: TimeMs, taken: Taken) -> Res
 /// Every level is what its movements add up to, from nothing.
 fn assert_folds(shelves: &Shelves) {
     for (spot, shelf) in shelves {
-        let fold = |level: Level, moved: &Move| level.after(moved.movement).unwrap();
+        let fold = |level: Level, (moved, after): &(Move, Level)| {
+            let level = level.after(moved.movement).unwrap();
+            assert_eq!(level, *after, "{spot}");
+            level
+        };
         assert_eq!(shelf.moves.iter().fold(Level::default(), fold), shelf.level, "{spot}");
         assert!(shelf.level.is_sound(), "{spot}: {:?}", shelf.level);
     }
