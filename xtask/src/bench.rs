@@ -40,7 +40,7 @@ pub(crate) fn steps(args: &[&str]) -> Result<(), Failure> {
 /// `cargo xtask bench inventory`.
 pub(crate) fn inventory(args: &[&str]) -> Result<(), Failure> {
     let mut all =
-        vec!["run", "--release", "--locked", "--package", "inventory@0.1.0", "--example", "hot_sku", "--"];
+        vec!["run", "--release", "--locked", "--package", "inventory@0.1.0", "--example", "figures", "--"];
     all.extend(args);
     cargo(&all)
 }

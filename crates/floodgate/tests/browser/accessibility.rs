@@ -59,6 +59,9 @@ fn axe() -> String {
     std::fs::read_to_string(place).unwrap()
 }
 
+const ADDRESS: [(&str, &str); 4] =
+    [("#name", "Ann 安"), ("#phone", "13800138000"), ("#street", "长安街 1 号"), ("#city", "北京")];
+
 struct Judge {
     page: Page,
     /// Where the browser takes commands of its own.
@@ -102,6 +105,17 @@ impl Judge {
         self.page.wait_for(".notice.bad").await;
         self.see("a refused log-in").await;
 
+        self.go("/account/forgot").await;
+        self.fill(&[("#email", "ann@example.com")]).await;
+        self.page.press("form[action='/account/forgot'] button").await;
+        self.page.wait_for(".notice").await;
+        self.see("what follows when a password is forgotten").await;
+        for path in ["/account/reset?link=over", "/guest/order?link=over"] {
+            self.go(path).await;
+            self.see(path).await;
+        }
+        self.as_guest().await;
+
         self.go("/account/register").await;
         self.fill(&[("#name", "Ann 安"), ("#email", "ann@example.com"), ("#password", "correct horse")])
             .await;
@@ -113,13 +127,7 @@ impl Judge {
         self.see("/cart, full").await;
         self.go("/cart/check-out").await;
         self.see("/cart/check-out").await;
-        self.fill(&[
-            ("#name", "Ann 安"),
-            ("#phone", "13800138000"),
-            ("#street", "长安街 1 号"),
-            ("#city", "北京"),
-        ])
-        .await;
+        self.fill(&ADDRESS).await;
         self.page.press("form[action='/cart/check-out'] button").await;
         self.page.wait_for("form[action$='/pay'] button").await;
         let order = self.page.client.current_url().await.unwrap().path().to_owned();
@@ -156,6 +164,27 @@ impl Judge {
         self.see("an order with a return").await;
         self.the_console(sign_in, &order).await;
         self.found
+    }
+
+    /// The pages of a shopper without an account, with a form that is refused.
+    async fn as_guest(&mut self) {
+        self.go("/p/brook-mini").await;
+        self.page.press("form[action='/cart'] button").await;
+        self.page.wait_for(".cart").await;
+        self.go("/cart/check-out").await;
+        self.see("a guest's check-out").await;
+        self.fill(&ADDRESS).await;
+        self.fill(&[("#email", "ann@nowhere")]).await;
+        self.page.press("form[action='/cart/check-out'] button").await;
+        self.page.wait_for("[aria-invalid='true']").await;
+        self.see("a guest's check-out that is refused").await;
+        self.fill(&[("#email", "guest@example.com")]).await;
+        self.page.press("form[action='/cart/check-out'] button").await;
+        self.page.wait_for("form[action$='/pay'] button").await;
+        self.see("a guest's order").await;
+        let order = self.page.client.current_url().await.unwrap().path().to_owned();
+        self.go(&format!("{order}/address")).await;
+        self.see("the address of an order").await;
     }
 
     /// The operators' pages of the store.
