@@ -30,6 +30,7 @@ use web::{
         UNAVAILABLE, of_store,
     },
     query::Query,
+    sheet::{download, refused},
 };
 
 const PRODUCTS: &str = "/api/v1/store/products";
@@ -405,27 +406,16 @@ async fn put_categories(
     }
 }
 
-/// Writes page by page, so that no more than one is in memory.
 async fn export(State(Parts { service, .. }): State<Parts>) -> Result<Response, Problem> {
     let query = |after| ProductQuery { after, at_most: 100, ..ProductQuery::default() };
     let first = service.all(query(None)).await.map_err(of_store)?;
-    let rest = first.next;
-    let head = Bytes::from(sheet::write(&first.rows, true));
-    let pages = futures_util::stream::unfold((service, rest), move |(service, next)| async move {
+    let head = sheet::write(&first.rows, true);
+    let pages = futures_util::stream::unfold((service, first.next), move |(service, next)| async move {
         let found = service.all(query(Some(next?))).await;
-        // What was cut off is seen: the answer does not end as it should.
-        let page = found.map_err(std::io::Error::other);
-        let next = page.as_ref().ok().and_then(|page| page.next.clone());
-        let page = page.map(|page| Bytes::from(sheet::write(&page.rows, false)));
-        Some((page, (service, next)))
+        let next = found.as_ref().ok().and_then(|page| page.next.clone());
+        Some((found.map(|page| sheet::write(&page.rows, false)), (service, next)))
     });
-    let all = futures_util::stream::once(async move { Ok(head) }).chain(pages);
-    let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"products.csv\""),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    Ok((headers, Body::from_stream(all)).into_response())
+    Ok(download("products.csv", futures_util::stream::once(async { Ok(head) }).chain(pages)))
 }
 
 async fn import(
@@ -440,11 +430,7 @@ async fn import(
     let categories: BTreeSet<ProductSlug> = categories.into_iter().map(|category| category.slug).collect();
     let products = match sheet::read(&bytes, &categories) {
         Ok(products) => products,
-        Err(errors) => {
-            let lines: Vec<String> =
-                errors.iter().map(|error| format!("line {}: {}", error.line, error.why)).collect();
-            return Err(Problem::new(&INVALID, lines.join("; ")));
-        }
+        Err(errors) => return Err(refused(&errors)),
     };
     match service.import(by.name(), products).await {
         Ok(stored) => Ok(JsonReply(Imported { stored })),

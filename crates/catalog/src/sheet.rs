@@ -3,8 +3,12 @@
 
 use crate::rules;
 use contracts::store::{Localized, Product, ProductSlug, Variant};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 use units::{Currency, Money};
+use web::sheet::{ERRORS_MAX, LineError, Rows, guarded};
 
 /// The columns, in the order in which they are written. They are read in any order.
 pub const COLUMNS: [&str; 13] = [
@@ -22,16 +26,8 @@ pub const COLUMNS: [&str; 13] = [
     "price",
     "currency",
 ];
-/// Products of one sheet, and errors that are said at once.
+/// Products of one sheet.
 pub const PRODUCTS_MAX: usize = 20_000;
-pub const ERRORS_MAX: usize = 50;
-
-/// What is wrong in a line of a sheet; the first line is 1, that of the columns' names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LineError {
-    pub line: u64,
-    pub why: String,
-}
 
 /// A price as people write it: `1999` or `1999.5` or `1999.50`.
 pub fn parse_price(text: &str, currency: Currency) -> Option<u64> {
@@ -56,56 +52,29 @@ pub fn written_price(price: Money) -> String {
     written.split(' ').next().unwrap_or_default().to_owned()
 }
 
-/// A text that no spreadsheet takes for a formula (CWE-1236): it shows the apostrophe, and we take
-/// it away again.
-fn guarded(text: &str) -> String {
-    match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) {
-        true => format!("'{text}"),
-        false => text.to_owned(),
-    }
-}
-
-fn unguarded(text: &str) -> &str {
-    match text.strip_prefix('\'') {
-        Some(rest) if rest.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) => rest,
-        _ => text,
-    }
-}
-
 /// Writes products, each variant in a row of its own.
 pub fn write(products: &[Product], with_head: bool) -> Vec<u8> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut put = |row: &[&str]| writer.write_record(row).expect("a vector takes all");
-    if with_head {
-        put(&COLUMNS);
-    }
-    for product in products {
-        let [name_en, name_zh] = [&product.name.en, &product.name.zh].map(|text| guarded(text));
-        let [about_en, about_zh] =
-            [&product.description.en, &product.description.zh].map(|text| guarded(text));
-        let position = product.position.to_string();
-        for variant in &product.variants {
-            let [variant_en, variant_zh] = [&variant.name.en, &variant.name.zh].map(|text| guarded(text));
-            let sku = guarded(variant.sku.as_str());
-            let price = written_price(variant.price);
-            put(&[
-                product.slug.as_str(),
-                product.category.as_str(),
-                &name_en,
-                &name_zh,
-                &about_en,
-                &about_zh,
-                &position,
-                if product.is_published { "yes" } else { "no" },
-                &sku,
-                &variant_en,
-                &variant_zh,
-                &price,
-                variant.price.currency.as_str(),
-            ]);
-        }
-    }
-    writer.into_inner().expect("a vector takes all")
+    let head = with_head.then(|| COLUMNS.map(Cow::from).to_vec());
+    let rows = products.iter().flat_map(|product| {
+        product.variants.iter().map(|variant| {
+            vec![
+                product.slug.as_str().into(),
+                product.category.as_str().into(),
+                guarded(&product.name.en),
+                guarded(&product.name.zh),
+                guarded(&product.description.en),
+                guarded(&product.description.zh),
+                product.position.to_string().into(),
+                if product.is_published { "yes" } else { "no" }.into(),
+                guarded(variant.sku.as_str()),
+                guarded(&variant.name.en),
+                guarded(&variant.name.zh),
+                written_price(variant.price).into(),
+                variant.price.currency.to_string().into(),
+            ]
+        })
+    });
+    web::sheet::write(head.into_iter().chain(rows))
 }
 
 /// A sheet's product, and the line on which it begins.
@@ -119,49 +88,20 @@ pub struct SheetProduct {
 /// Reads a sheet. The rows of a product stand one after the other; what is of the product is read
 /// from its first row.
 pub fn read(bytes: &[u8], categories: &BTreeSet<ProductSlug>) -> Result<Vec<SheetProduct>, Vec<LineError>> {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let one = |line, why: String| Err(vec![LineError { line, why }]);
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
-    let heads = match reader.headers() {
-        Ok(heads) => heads.clone(),
-        Err(_) => return one(1, "want UTF-8".into()),
-    };
-    let places: BTreeMap<&str, usize> =
-        heads.iter().enumerate().map(|(at, head)| (head.trim(), at)).collect();
-    let lacks: Vec<&str> = COLUMNS.into_iter().filter(|column| !places.contains_key(column)).collect();
-    if let Some(other) = [";", "\t"].into_iter().find(|of| heads.len() == 1 && heads[0].contains(of)) {
-        return one(1, format!("the columns are separated by {other:?}: want commas"));
-    }
-    if !lacks.is_empty() {
-        return one(1, format!("these columns are missing: {}", lacks.join(", ")));
-    }
-    let places = COLUMNS.map(|column| places[column]);
-    if heads.len() != COLUMNS.len() {
-        return one(1, format!("want {} columns, each once: {}", COLUMNS.len(), COLUMNS.join(", ")));
-    }
+    let mut rows = Rows::open(bytes, &COLUMNS, &[]).map_err(|error| vec![error])?;
     let (mut all, mut errors) = (Vec::<SheetProduct>::new(), Vec::new());
     let (mut slugs, mut skus) = (BTreeSet::new(), BTreeMap::<String, u64>::new());
-    let mut record = csv::StringRecord::new();
-    loop {
-        if errors.len() >= ERRORS_MAX {
-            break;
-        }
-        match reader.read_record(&mut record) {
-            Ok(true) => {}
-            Ok(false) => break,
+    while errors.len() < ERRORS_MAX
+        && let Some(row) = rows.next_row()
+    {
+        let row = match row {
+            Ok(row) => row,
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
-                errors.push(LineError { line, why: "want UTF-8, and quotes in pairs".into() });
-                break;
+                errors.push(error);
+                continue;
             }
-        }
-        let line = record.position().map_or(0, csv::Position::line);
-        if record.len() != COLUMNS.len() {
-            let why = format!("{} columns, want {}", record.len(), COLUMNS.len());
-            errors.push(LineError { line, why });
-            continue;
-        }
-        let fields = places.map(|place| unguarded(record[place].trim()));
+        };
+        let (line, fields) = (row.line, std::array::from_fn(|column| row.field(column)));
         if let Err(why) = take(&mut all, &mut slugs, &mut skus, categories, line, fields) {
             errors.push(LineError { line, why });
         }
@@ -179,7 +119,7 @@ pub fn read(bytes: &[u8], categories: &BTreeSet<ProductSlug>) -> Result<Vec<Shee
     }
     errors.sort_by_key(|error| error.line);
     if all.is_empty() && errors.is_empty() {
-        return one(1, "there is no product in it".into());
+        return Err(vec![LineError { line: 1, why: "there is no product in it".into() }]);
     }
     if errors.is_empty() { Ok(all) } else { Err(errors) }
 }

@@ -4,33 +4,48 @@
 use crate::{
     audit::Found,
     core::{Change, Claim, Reservation, Spot, State as Stage},
-    service::{LedgerEntry, LevelView, Moved, Service},
+    service::{
+        LedgerEntry, LevelView, Moved, Service,
+        sheets::{NotTaken, Taken},
+    },
+    sheet,
     warehouses::Warehouse,
 };
 use axum::{
-    extract::{FromRequestParts, Path, RawQuery, State},
+    extract::{FromRequestParts, Path, RawQuery, Request, State},
     http::request,
+    response::Response,
 };
 use contracts::{
     SaleId,
     store::{OrderId, Sku, WarehouseId},
 };
+use futures_util::StreamExt as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use units::TimeMs;
 use web::{
     api_keys::{Operator, Role},
+    body::want_media_type,
     command_key::{CommandKeyField, sent},
     json::{JsonBody, JsonReply},
     operation::{Access, Operation, delete, get, post, put},
-    problem::{CONFLICT, INVALID, NOT_FOUND, Problem, UNAVAILABLE, of_store},
+    problem::{
+        BODY_TIMEOUT, BODY_TOO_LARGE, CONFLICT, INVALID, MEDIA_TYPE, NOT_FOUND, Problem, UNAVAILABLE,
+        of_store,
+    },
     query::Query,
     reason::{NeededReason, Reasons},
+    sheet::{download, refused},
 };
 
 const STOCK: &str = "/api/v1/store/stock/{sku}";
+const SHEET: &str = "/api/v1/store/stock-sheet";
 const CLAIMS: &str = "/api/v1/store/claims/{sale}";
 const BODY_BYTES_MAX: usize = 4096;
+const SHEET_BYTES_MAX: usize = 16 << 20;
+/// SKUs of a sheet that are read at once.
+const EXPORTED_AT_ONCE: usize = 100;
 const ONCE: &str = "New for each command, the same for each retry of it: the command is carried out once, and a retry \
                     gets the same answer; the same key with another command is 409. A key is remembered for a week.";
 
@@ -175,6 +190,18 @@ struct Because {
     #[schemars(!default)]
     #[expect(dead_code, reason = "it is only described: it is read from the query as it was sent")]
     reason: NeededReason,
+}
+
+/// How a sheet is taken.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SheetQuery {
+    #[serde(default)]
+    #[schemars(!default)]
+    reason: NeededReason,
+    /// Whether SKUs that the stock does not know are made known.
+    #[serde(default)]
+    new_skus: bool,
 }
 
 /// What a sale has of a SKU.
@@ -383,6 +410,22 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .takes::<PutWarehouse>()
             .replies::<WarehousePut>("The warehouse.")
             .problems(&commanded),
+        get(SHEET, "exportStock", read_only, export)
+            .tagged()
+            .does("The stock as comma-separated values: a row for each SKU in each warehouse.")
+            .replies_as::<String>("text/csv", "The sheet.")
+            .problems(&[&UNAVAILABLE]),
+        post(SHEET, "importStock", operate, import)
+            .does(
+                "Takes such a sheet (`text/csv`, UTF-8, 16 MiB and 100,000 lines at the most): its columns `sku`, `on_hand` and, if \
+                 there is another than the main one, `warehouse` say what was counted. A row with a `sequence` is refused if units have \
+                 moved there since. If anything is wrong with it, nothing is stored, and what is wrong is said by line; what changes \
+                 meanwhile may stop it half-way, which is said too. The same sheet again changes only what is still different.",
+            )
+            .query::<SheetQuery>()
+            .takes_as::<String>("text/csv")
+            .replies::<Taken>("What it has changed.")
+            .problems(&[&CONFLICT, &INVALID, &UNAVAILABLE, &BODY_TIMEOUT, &BODY_TOO_LARGE, &MEDIA_TYPE]),
         get("/api/v1/store/reservations/{order}", "readReservation", read_only, reservation)
             .tagged()
             .does("The units that are set aside for an order, or were shipped.")
@@ -537,6 +580,46 @@ async fn put_warehouse(
     let (warehouse, is_new) =
         service.put_warehouse(operator.actor(&reason.0), of, seen).await.map_err(of_store)?;
     Ok(JsonReply(WarehousePut { is_new, warehouse }))
+}
+
+async fn export(State(Parts { service, .. }): State<Parts>) -> Result<Response, Problem> {
+    let first = service.list(String::new(), String::new(), EXPORTED_AT_ONCE).await.map_err(of_store)?;
+    let after =
+        |page: &[LevelView]| page.last().map(|of| of.sku.clone()).filter(|_| page.len() == EXPORTED_AT_ONCE);
+    let (head, next) = (sheet::write(&first, true), after(&first));
+    let pages = futures_util::stream::unfold((service, next), move |(service, next)| async move {
+        let found = service.list(String::new(), next?.into(), EXPORTED_AT_ONCE).await;
+        let next = found.as_ref().ok().and_then(|page| after(page));
+        Some((found.map(|page| sheet::write(&page, false)), (service, next)))
+    });
+    Ok(download("stock.csv", futures_util::stream::once(async { Ok(head) }).chain(pages)))
+}
+
+async fn import(
+    State(Parts { service, protection }): State<Parts>,
+    operator: Operator,
+    Query(SheetQuery { reason, new_skus }): Query<SheetQuery>,
+    request: Request,
+) -> Result<JsonReply<Taken>, Problem> {
+    Reasons::Needed.check(&reason.0)?;
+    let (parts, body) = request.into_parts();
+    want_media_type(&parts.headers, "text/csv")?;
+    let bytes = web::body::read(body, SHEET_BYTES_MAX, protection.body_timeout()).await?;
+    let counts = sheet::read(&bytes).map_err(|errors| refused(&errors))?;
+    let all = counts.len();
+    let taken = service.take_sheet(operator.actor(&reason.0), counts, new_skus).await;
+    taken.map(JsonReply).map_err(|why| match why {
+        NotTaken::Wrong(errors) => refused(&errors),
+        NotTaken::Changed { line, stored, why } => {
+            let stored = stored.lines;
+            Problem::new(&CONFLICT, format!("line {line}: {why}; {stored} of {all} lines are stored"))
+        }
+        NotTaken::Unavailable { stored, why } => {
+            let stored = stored.lines;
+            let why = format!("{why}; {stored} of {all} lines are stored: send it again");
+            Problem::new(&UNAVAILABLE, why)
+        }
+    })
 }
 
 async fn reservation(

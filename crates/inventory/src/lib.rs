@@ -19,6 +19,7 @@ pub mod core;
 mod events;
 pub mod pages;
 pub mod service;
+pub mod sheet;
 mod store;
 mod transactions;
 pub mod warehouses;

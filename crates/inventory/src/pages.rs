@@ -125,7 +125,8 @@ async fn stock(
             button type="submit" { (lang.say("Find", "查询")) }
         }
         p { a href={ "/console/claims?lang=" (lang.code()) } { (lang.say("What sales have of it", "活动占用的库存")) }
-            " · " a href={ "/console/warehouses?lang=" (lang.code()) } { (lang.say("Warehouses", "仓库")) } }
+            " · " a href={ "/console/warehouses?lang=" (lang.code()) } { (lang.say("Warehouses", "仓库")) }
+            " · " a href="/api/v1/store/stock-sheet" { (lang.say("All as a sheet (CSV)", "导出全部（CSV）")) } }
         @if found.is_empty() { p { (lang.say("There are none.", "没有匹配的 SKU。")) } }
         @else { (levels(lang, &found)) }
         @if let Some(next) = next {

@@ -31,9 +31,14 @@ use engines::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
-use tokio::{sync::Notify, task::JoinSet};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::JoinSet,
+};
 use units::TimeMs;
 use web::{command_key::hash, warning::Warning};
+
+pub mod sheets;
 
 /// Reservations that one transaction ends.
 const EXPIRED_MAX: usize = 50;
@@ -72,6 +77,8 @@ pub struct Service {
     outbox: Notify,
     /// Orders that are placed at once.
     reserving: Together<Wanted, Reserving, StockError>,
+    /// A sheet is large: they are taken one at a time.
+    sheets: Semaphore,
     /// What pages show.
     shown: Arc<Loading<Vec<StockLevel>, NotShown>>,
 }
@@ -199,6 +206,7 @@ fn of_stock(error: StockError) -> StoreError {
         | StockError::Taken { .. }
         | StockError::Order(..)
         | StockError::Changed { .. }
+        | StockError::Moved { .. }
         | StockError::OtherTakeBack { .. }
         | StockError::OtherCommand => StoreError::Conflict(why),
     }
@@ -258,7 +266,7 @@ impl Service {
         sql.migrate(store::MIGRATIONS).await?;
         let shown = Loading::new(SHOWN, None, Arc::clone(&clock));
         let reserving = Together::new(sql.clone(), RESERVING, transactions::reserve);
-        Ok(Arc::new(Self { sql, clock, outbox: Notify::new(), reserving, shown }))
+        Ok(Arc::new(Self { sql, clock, outbox: Notify::new(), reserving, sheets: Semaphore::new(1), shown }))
     }
 
     /// Ends reservations whose time has come, and tells others, for as long as the answer is kept.

@@ -5,6 +5,7 @@ use crate::{
     core::{
         self, Basket, Change, Houses, Line, Refused, Reservation, Shelves, Spot, State, UNITS_MAX, Unfit,
     },
+    sheet::SheetCount,
     store::{self, Locked, Stored},
     warehouses::{self, WAREHOUSES_MAX, Warehouse},
 };
@@ -54,6 +55,12 @@ pub(crate) enum StockError {
         sku: Sku,
         what: &'static str,
         units: u64,
+    },
+    /// It was counted in a sheet that was written when its ledger had `seen` entries.
+    Moved {
+        at: Spot,
+        seen: u64,
+        sequence: u64,
     },
     NoClaim(SaleId),
     NoReservation(OrderId),
@@ -116,6 +123,11 @@ impl fmt::Display for StockError {
             Self::Changed { sku, what, units } => {
                 write!(f, "sku {sku}: {units} units are {what} by now: look at them again")
             }
+            Self::Moved { at: Spot { sku, warehouse }, seen, sequence } => write!(
+                f,
+                "sequence: units of sku {sku} have moved in warehouse {warehouse} since the sheet was written \
+                 (entry {seen}, and now {sequence}): take a new one"
+            ),
             Self::OtherTakeBack { order, key } => {
                 write!(f, "order {order}: the key {key:?} was used for another return")
             }
@@ -368,6 +380,62 @@ pub(crate) fn change_level(
     let moved = moved.map_err(|why| StockError::Number { field, sku: sku.clone(), why })?;
     store::save(tx, now, by, &mut locked)?;
     Ok((moved, after(&locked)))
+}
+
+/// Counts the lines of a sheet. Returns how many of them have changed what is on hand, and how many
+/// SKUs are new; or the line that is refused.
+pub(crate) fn count_all(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    by: &Actor,
+    counts: &[SheetCount],
+    new_skus: bool,
+) -> Result<(usize, usize), (Option<u64>, StockError)> {
+    let failed = |error: SqlError| (None, StockError::Sql(error));
+    let skus = counts.iter().map(|of| &of.at.sku);
+    let mut locked = store::lock(tx, skus, &BTreeSet::new()).map_err(failed)?;
+    let known: BTreeSet<Sku> = locked.shelves.keys().map(|at| at.sku.clone()).collect();
+    let (mut changed, mut new) = (0, BTreeSet::new());
+    let missing: BTreeSet<&Spot> =
+        counts.iter().map(|of| &of.at).filter(|at| !locked.shelves.contains_key(at)).collect();
+    for at in missing {
+        if !known.contains(&at.sku) {
+            if !new_skus {
+                let line = counts.iter().find(|of| of.at == *at).map(|of| of.line);
+                return Err((line, StockError::UnknownSku(at.sku.clone())));
+            }
+            new.insert(&at.sku);
+        }
+        store::make_known(tx, at).map_err(failed)?;
+        store::lock_also(tx, at, &mut locked).map_err(failed)?;
+    }
+    for SheetCount { line, at, on_hand, sequence } in counts {
+        let refused = |why| (Some(*line), why);
+        let Some(shelf) = locked.shelves.get_mut(at) else {
+            return Err(refused(StockError::UnknownSku(at.sku.clone())));
+        };
+        if shelf.level.on_hand == *on_hand {
+            continue;
+        }
+        let stored = Stored { at: at.clone(), level: shelf.level, sequence: shelf.sequence };
+        want_unchanged(&stored, *on_hand, *sequence).map_err(refused)?;
+        let counted = shelf.change(Change::Count { counted: *on_hand });
+        counted.map_err(|why| refused(StockError::Number { field: "on_hand", sku: at.sku.clone(), why }))?;
+        changed += 1;
+    }
+    store::save(tx, now, by, &mut locked).map_err(failed)?;
+    Ok((changed, new.len()))
+}
+
+/// Refuses a count of a level that has changed since the sheet was written, unless it says what is
+/// there now.
+pub(crate) fn want_unchanged(of: &Stored, on_hand: u64, sequence: Option<u64>) -> Result<(), StockError> {
+    match sequence {
+        Some(seen) if seen != of.sequence && on_hand != of.level.on_hand => {
+            Err(StockError::Moved { at: of.at.clone(), seen, sequence: of.sequence })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses if there are other units on hand than an operator has seen. Their shelf stays locked.

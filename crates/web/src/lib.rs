@@ -36,6 +36,7 @@ pub mod reason;
 pub mod reference;
 pub mod secret;
 pub mod server;
+pub mod sheet;
 pub mod sign_in;
 pub mod sse;
 mod statics;
