@@ -47,6 +47,8 @@ const WAREHOUSES: usize = 12;
 const LINES: [usize; 3] = [10, 100, 1000];
 const SKUS: usize = 2000;
 const LINES_IN_ALL: usize = 40_000;
+/// Lines of a sheet.
+const COUNTED: usize = 100_000;
 
 const PLAIN: &[Migration] = &[Migration {
     name: "a number",
@@ -91,6 +93,9 @@ struct Measured {
     winners: f64,
     /// Microseconds a line, by [`LINES`].
     line: Vec<f64>,
+    /// Seconds until a sheet of [`COUNTED`] new SKUs is stored, and until another one that counts
+    /// each of them anew is.
+    sheet: [f64; 2],
     /// Deadlocks that the server has counted meanwhile.
     deadlocks: Option<u64>,
 }
@@ -153,10 +158,11 @@ async fn measure(engine: &'static str, stock: Sql, plain: Sql, options: &Options
     }
     let winners = winners(&service, clock.now(), options.winners).await;
     let line = lines(&service, clock.now()).await;
+    let sheet = sheet(&service).await;
     let found = service.audit(String::new(), 500).await.expect("an audit");
     assert_eq!(found.differences, [], "the ledger adds up");
     let deadlocks = deadlocks(&plain).await;
-    Measured { engine, reserved, plain: updated, winners, line, deadlocks }
+    Measured { engine, reserved, plain: updated, winners, line, sheet, deadlocks }
 }
 
 /// All winners of a sale, whose stock lies in several warehouses.
@@ -222,6 +228,21 @@ async fn lines(service: &Arc<Service>, now: TimeMs) -> Vec<f64> {
     each
 }
 
+/// Sheets of many lines.
+async fn sheet(service: &Arc<Service>) -> [f64; 2] {
+    let mut seconds = [0.0; 2];
+    for (seconds, units) in seconds.iter_mut().zip([5, 6]) {
+        let lines = (0..COUNTED).map(|number| format!("C{number:06},{units}\n"));
+        let text: String = std::iter::once("sku,on_hand\n".to_owned()).chain(lines).collect();
+        let began = Instant::now();
+        let counts = inventory::sheet::read(text.as_bytes()).expect("a sheet");
+        let taken = service.take_sheet(Actor::new("bench", "counted"), counts, true).await.expect("a sheet");
+        assert_eq!(taken.changed, COUNTED);
+        *seconds = began.elapsed().as_secs_f64();
+    }
+    seconds
+}
+
 fn order(group: u64, number: u64) -> OrderId {
     OrderId::from_bytes((u128::from(group) << 64 | u128::from(number)).to_be_bytes())
 }
@@ -271,6 +292,7 @@ fn report(all: &[Measured], options: &Options) {
                     "runs": { "reserved": of.reserved, "plain": of.plain },
                     "winners_seconds": of.winners,
                     "microseconds_a_line": LINES.iter().zip(&of.line).collect::<Vec<_>>(),
+                    "sheet_seconds": of.sheet,
                     "deadlocks": of.deadlocks,
                 })
             })
@@ -286,17 +308,19 @@ fn report(all: &[Measured], options: &Options) {
         return;
     }
     println!(
-        "| engine | reservations/s | plain UPDATE/s | ratio | all winners, s | µs a line of 10 | of 100 | of 1,000 | deadlocks |"
+        "| engine | reservations/s | plain UPDATE/s | ratio | all winners, s | µs a line of 10 | of 100 | of 1,000 | a sheet of new SKUs, s | one that counts them, s | deadlocks |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for (of, reserved, plain) in figures {
         let line: Vec<String> = of.line.iter().map(|of| format!("{of:.0}")).collect();
         let (ratio, deadlocks) = (reserved / plain, of.deadlocks.map_or("".into(), |of| of.to_string()));
         println!(
-            "| {} | {reserved:.0} | {plain:.0} | {ratio:.2} | {:.1} | {} | {deadlocks} |",
+            "| {} | {reserved:.0} | {plain:.0} | {ratio:.2} | {:.1} | {} | {:.1} | {:.1} | {deadlocks} |",
             of.engine,
             of.winners,
-            line.join(" | ")
+            line.join(" | "),
+            of.sheet[0],
+            of.sheet[1],
         );
     }
     println!(

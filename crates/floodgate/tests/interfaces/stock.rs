@@ -325,6 +325,49 @@ fn a_command_that_is_sent_again_with_its_key_is_done_once() {
 }
 
 #[test]
+fn ten_thousand_counts_come_and_go_by_one_sheet() {
+    const LINES: usize = 10_000;
+    let shop = Shop::open(&[]);
+    let bearer = format!("Bearer {}", shop.operator);
+    let send = |query: &str, text: &str| -> Reply {
+        let fields = [("authorization", &*bearer), ("content-type", "text/csv")];
+        shop.server.client.send("POST", &shop.url(&format!("/stock-sheet{query}")), &fields, text)
+    };
+    let lines = |wrong: Option<usize>| -> String {
+        let line = |number: usize| match wrong {
+            Some(line) if line == number + 2 => format!("LAMP-{number:05},-1\n"),
+            _ => format!("LAMP-{number:05},{}\n", number % 7),
+        };
+        std::iter::once("sku,on_hand\n".to_owned()).chain((0..LINES).map(line)).collect()
+    };
+    let wrong = send("?reason=counted&new_skus=true", &lines(Some(9_999)));
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+    assert!(wrong.body.contains("line 9999: on_hand"), "{wrong:?}");
+    assert_eq!(shop.ask("GET", "/stock-sheet", "").body.lines().count(), 1, "nothing is stored");
+    for (query, want) in [("", "reason"), ("?reason=counted", "line 2: sku LAMP-00000")] {
+        let refused = send(query, &lines(None));
+        assert_eq!(refused.status, 422, "{query}: {refused:?}");
+        assert!(refused.body.contains(want), "{query}: {refused:?}");
+    }
+    let taken = send("?reason=counted&new_skus=true", &lines(None)).json();
+    assert_eq!(taken, json!({ "lines": LINES, "changed": LINES - LINES.div_ceil(7), "new_skus": LINES }));
+    let exported = shop.ask("GET", "/stock-sheet", "").body;
+    assert_eq!(exported.lines().next(), Some("sku,warehouse,on_hand,reserved,claimed,free,sequence"));
+    assert_eq!(exported.lines().nth(LINES), Some("LAMP-09999,main,3,0,0,3,1"));
+    let entry = shop.ask("GET", "/stock/LAMP-09999/ledger", "").json()["entries"][0].clone();
+    let said = [&entry["kind"], &entry["units"], &entry["actor"], &entry["reason"]];
+    assert_eq!(said, [&json!("count"), &json!(3), &json!("op"), &json!("counted")]);
+    // What came out goes in, and changes nothing; what has moved since is not overwritten.
+    let again = send("?reason=again", &exported).json();
+    assert_eq!(again, json!({ "lines": LINES, "changed": 0, "new_skus": 0 }));
+    shop.post("/stock/LAMP-00003/receive", &json!({ "units": 4, "reason": "delivery" }));
+    let late = send("?reason=late", &exported);
+    assert_eq!(late.status, 422, "{late:?}");
+    assert!(late.body.contains("line 5: sequence: units of sku LAMP-00003 have moved"), "{late:?}");
+    assert_eq!(shop.figures("LAMP-00003")[0], 7);
+}
+
+#[test]
 fn the_demo_has_stock_of_all_that_it_sells_and_keeps_it_over_a_restart() {
     let mut shop = Shop::open(&["--demo", "--demo-opens-in", "0", "--demo-stock", "7"]);
     let (mut all, mut after) = (Vec::new(), String::new());

@@ -7,5 +7,6 @@ mod last_unit;
 mod public_failures;
 mod random_commands;
 mod said_again;
+mod sheets;
 mod told;
 mod warehouses;
