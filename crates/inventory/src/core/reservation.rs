@@ -9,7 +9,7 @@ use super::{
 };
 use contracts::{
     SaleId,
-    store::{CameBack, Lacking, OrderId, Sku},
+    store::{CameBack, Lacking, OrderId, Sku, WarehouseId},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,16 +116,19 @@ pub fn take(
         let claim = sale.and_then(|sale| shelf.claims.get(sale));
         claim.filter(|claim| claim.is_open).map_or(0, |claim| claim.left)
     };
-    let (mut claimed, mut there) = (BTreeMap::<&Sku, u64>::new(), Units::new());
-    let sent_from = || shelves.iter().filter(|(spot, _)| houses.contains_key(&spot.warehouse));
-    for (spot, shelf) in sent_from() {
-        *claimed.entry(&spot.sku).or_default() += left_of(shelf);
-    }
-    for (Spot { sku, warehouse }, shelf) in sent_from() {
-        let Some(wanted) = basket.get(sku) else { continue };
-        let suffices = claimed.get(sku).is_some_and(|left| *left >= u64::from(*wanted));
-        let units = left_of(shelf) + if suffices { 0 } else { shelf.level.free() };
-        there.entry(sku.clone()).or_default().insert(warehouse.clone(), units);
+    let mut there = Units::new();
+    for (sku, wanted) in basket {
+        let shelf = |warehouse: &WarehouseId| {
+            let shelf = shelves.get(&Spot { sku: sku.clone(), warehouse: warehouse.clone() })?;
+            Some((warehouse.clone(), left_of(shelf), shelf.level.free()))
+        };
+        let found: Vec<_> = houses.keys().filter_map(shelf).collect();
+        let suffices = found.iter().map(|(_, left, _)| left).sum::<u64>() >= u64::from(*wanted);
+        let units = found.into_iter().map(|(warehouse, left, free)| {
+            let units = if suffices { left } else { left + free };
+            (warehouse, units)
+        });
+        there.insert(sku.clone(), units.collect());
     }
     let Some(Plan { lines: planned, why }) = allocation::plan(basket, houses, &there) else {
         let there = |sku: &Sku| there.get(sku).map_or(0, |of| of.values().sum());
@@ -161,15 +164,22 @@ fn apply(
     let mut after = Vec::with_capacity(lines.len());
     for (spot, line) in lines {
         let unfit = |why| Refused::Unfit(spot.clone(), why);
-        let mut shelf = shelves.get(spot).cloned().ok_or_else(|| unfit(Unfit::NotSetAside))?;
-        let claim = sale.and_then(|sale| shelf.claims.get_mut(sale));
-        let of_claim = of_claim(kind, line, claim).map_err(unfit)?;
+        let shelf = shelves.get(spot).ok_or_else(|| unfit(Unfit::NotSetAside))?;
+        let mut claim = sale.and_then(|sale| shelf.claims.get(sale)).copied();
+        let of_claim = of_claim(kind, line, claim.as_mut()).map_err(unfit)?;
         let movement = Movement { kind, units: line.quantity.into(), of_claim };
-        let moved = Move { movement, order: Some(order), sale: sale.filter(|_| line.of_claim > 0).cloned() };
-        shelf.push(moved).map_err(unfit)?;
-        after.push((spot.clone(), shelf));
+        let level = shelf.level.after(movement).map_err(unfit)?;
+        let sale = sale.filter(|_| line.of_claim > 0).cloned();
+        after.push((spot, level, claim, Move { movement, order: Some(order), sale }));
     }
-    shelves.extend(after);
+    for (spot, level, claim, moved) in after {
+        let shelf = shelves.entry(spot.clone()).or_default();
+        shelf.level = level;
+        if let (Some(sale), Some(claim)) = (sale, claim) {
+            shelf.claims.insert(sale.clone(), claim);
+        }
+        shelf.moves.push((moved, level));
+    }
     Ok(())
 }
 
