@@ -65,7 +65,7 @@ const SHOWN: Settings =
     Settings { bytes_max: 16 << 20, kept_for: Duration::from_secs(1), none_kept_for: Duration::from_secs(1) };
 
 /// Baskets that wait, and the lines of those that one transaction sets aside.
-const RESERVING: Bounds = Bounds { waiting_max: 1024, weight_max: 256 };
+const RESERVING: Bounds = Bounds { waiting_max: 1024, waiting_weight_max: 1 << 14, weight_max: 256 };
 
 const KEYS: &str = "floodgate inventory command keys v1";
 const COMMANDS: &str = "floodgate inventory commands v1";
@@ -76,7 +76,7 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     outbox: Notify,
     /// Orders that are placed at once.
-    reserving: Together<Wanted, Reserving, StockError>,
+    reserving: Together<Arc<Wanted>, Reserving, StockError>,
     /// A sheet is large: they are taken one at a time.
     sheets: Semaphore,
     /// What pages show.
@@ -558,13 +558,15 @@ impl Service {
         };
         let (now, until) = (self.clock.now(), until.min(TimeMs::MAX));
         let weight = basket.len();
-        let wanted = Wanted { now, order, sale, basket, until };
-        let done = match self.reserving.ask(wanted.clone(), weight).await {
-            Ok(Reserving::Again) => self.write(move |tx| transactions::reserve_again(tx, &wanted)).await,
-            done => {
-                self.outbox.notify_one();
-                done.map(drop)
-            }
+        let wanted = Arc::new(Wanted { now, order, sale, basket, until });
+        let mut done = Ok(Reserving::Again);
+        if weight <= RESERVING.weight_max {
+            done = self.reserving.ask(Arc::clone(&wanted), weight).await;
+            self.outbox.notify_one();
+        }
+        let done = match done {
+            Ok(Reserving::Again) => self.write(move |tx| transactions::reserve_one(tx, &wanted)).await,
+            done => done.map(drop),
         };
         reserved(done)
     }

@@ -128,19 +128,21 @@ pub(crate) struct Locked {
     before: BTreeMap<(Spot, SaleId), Claim>,
 }
 
-/// Locks the levels of these SKUs in all their warehouses, in their order, and the claims of these
-/// sales on them. SKUs that are not known are left out.
+/// Locks the levels of these SKUs in all their warehouses, in their order, and on those of each the
+/// claims of the sales that it is named with. SKUs that are not known are left out.
 pub(crate) fn lock<'a>(
     tx: &mut Tx<'_>,
-    skus: impl IntoIterator<Item = &'a Sku>,
-    sales: &BTreeSet<SaleId>,
+    skus: impl IntoIterator<Item = (&'a Sku, Option<&'a SaleId>)>,
 ) -> Result<Locked, SqlError> {
     let mut locked = Locked::default();
-    let skus: BTreeSet<&Sku> = skus.into_iter().collect();
+    let mut sales = BTreeMap::<&Sku, BTreeSet<&SaleId>>::new();
+    for (sku, sale) in skus {
+        sales.entry(sku).or_default().extend(sale);
+    }
     // Each by its whole key: a lock of all of a SKU's rows at once would lock the gap behind them
     // too, where others make theirs. Rows are never deleted; one that comes meanwhile is left out.
-    let mut spots = Vec::with_capacity(skus.len());
-    for sku in skus {
+    let mut spots = Vec::with_capacity(sales.len());
+    for sku in sales.keys() {
         let text = "SELECT sku, warehouse FROM levels WHERE sku = ? ORDER BY warehouse";
         spots.extend(tx.query(text, params![sku.as_str()], spot)?);
     }
@@ -150,7 +152,7 @@ pub(crate) fn lock<'a>(
     let text =
         "SELECT left_units, taken_units, is_open FROM claims WHERE sale = ? AND sku = ? AND warehouse = ?";
     for (at, shelf) in &mut locked.shelves {
-        for sale in sales {
+        for &sale in sales.get(&at.sku).into_iter().flatten() {
             let key = params![sale.as_str(), at.sku.as_str(), at.warehouse.as_str()];
             if let Some(claim) = tx.query_locked(text, key, |row| claim(row, 0))?.into_iter().next() {
                 shelf.claims.insert(sale.clone(), claim);
@@ -345,39 +347,55 @@ pub(crate) fn begin(
     Ok(begin_all(tx, state, &[(order, sale, until)])?.contains(&order))
 }
 
-/// Stores new reservations without lines, each unless its order has one. Returns the orders of
-/// those that are new.
+/// Stores new reservations without lines, each unless its order has one: in the order of their
+/// orders' ids, as others lock them. Returns the orders of those that are new.
 pub(crate) fn begin_all(
     tx: &mut Tx<'_>,
     state: State,
     all: &[(OrderId, Option<&SaleId>, TimeMs)],
 ) -> Result<BTreeSet<OrderId>, SqlError> {
-    let by_order: BTreeMap<OrderId, _> = all.iter().map(|of| (of.0, (of.0.to_bytes(), of.1, of.2))).collect();
-    let rows = by_order
-        .values()
-        .map(|(order, sale, until)| row![order, state.as_str(), sale.map(SaleId::as_str), until.0, 1u64]);
+    let ids: Vec<[u8; 16]> = all.iter().map(|(order, ..)| order.to_bytes()).collect();
+    let rows = all
+        .iter()
+        .zip(&ids)
+        .map(|((_, sale, until), id)| row![id, state.as_str(), sale.map(SaleId::as_str), until.0, 1u64]);
     let text = "INSERT INTO reservations (order_id, state, sale, held_until, version)";
     let is_new = tx.insert_all_new(text, &rows.collect::<Vec<_>>())?;
-    Ok(by_order.into_keys().zip(is_new).filter(|(_, is_new)| *is_new).map(|(order, _)| order).collect())
+    Ok(all.iter().zip(is_new).filter(|(_, is_new)| *is_new).map(|((order, ..), _)| *order).collect())
 }
 
-/// Takes a new reservation back.
-pub(crate) fn forget_new(tx: &mut Tx<'_>, order: OrderId) -> Result<(), SqlError> {
-    let order = order.to_bytes();
-    tx.execute("DELETE FROM reservation_lines WHERE order_id = ?", params![&order])?;
-    tx.execute("DELETE FROM reservations WHERE order_id = ?", params![&order])?;
+/// Takes a new reservation back, with the lines that it has already: each by its whole key, for a
+/// lock on the gap behind them would be in the way of every new one.
+pub(crate) fn forget_new(
+    tx: &mut Tx<'_>,
+    order: OrderId,
+    lines: Option<&BTreeMap<Spot, Line>>,
+) -> Result<(), SqlError> {
+    let id = order.to_bytes();
+    for spot in lines.into_iter().flat_map(BTreeMap::keys) {
+        remove_line(tx, order, spot)?;
+    }
+    tx.execute("DELETE FROM reservations WHERE order_id = ?", params![&id])?;
+    Ok(())
+}
+
+fn remove_line(tx: &mut Tx<'_>, order: OrderId, at: &Spot) -> Result<(), SqlError> {
+    tx.execute(
+        "DELETE FROM reservation_lines WHERE order_id = ? AND sku = ? AND warehouse = ?",
+        params![&order.to_bytes(), at.sku.as_str(), at.warehouse.as_str()],
+    )?;
     Ok(())
 }
 
 /// Stores lines of reservations.
-pub(crate) fn put_lines<'a>(
+pub(crate) fn put_lines(
     tx: &mut Tx<'_>,
-    all: impl IntoIterator<Item = (OrderId, &'a BTreeMap<Spot, Line>)>,
+    all: &BTreeMap<OrderId, BTreeMap<Spot, Line>>,
 ) -> Result<(), SqlError> {
-    let all = all.into_iter().map(|(order, lines)| (order.to_bytes(), lines)).collect::<Vec<_>>();
-    let lines = all.iter().flat_map(|(order, lines)| lines.iter().map(move |line| (order, line)));
-    let rows = lines.map(|(order, (Spot { sku, warehouse }, line))| {
-        row![order, sku.as_str(), warehouse.as_str(), line.quantity, line.of_claim, line.came_back]
+    let ids: Vec<[u8; 16]> = all.keys().map(|order| order.to_bytes()).collect();
+    let lines = all.values().zip(&ids).flat_map(|(lines, id)| lines.iter().map(move |line| (id, line)));
+    let rows = lines.map(|(id, (Spot { sku, warehouse }, line))| {
+        row![id, sku.as_str(), warehouse.as_str(), line.quantity, line.of_claim, line.came_back]
     });
     tx.insert_all(
         "INSERT INTO reservation_lines (order_id, sku, warehouse, quantity, of_claim, came_back)",
@@ -407,7 +425,8 @@ pub(crate) fn put(tx: &mut Tx<'_>, before: &Reservation, reservation: &Reservati
     let changed = reservation.lines.iter().filter(|(spot, line)| before.lines.get(*spot) != Some(*line));
     for (spot, line) in changed {
         if !before.lines.contains_key(spot) {
-            put_lines(tx, [(reservation.order, &BTreeMap::from([(spot.clone(), *line)]))])?;
+            let line = BTreeMap::from([(spot.clone(), *line)]);
+            put_lines(tx, &BTreeMap::from([(reservation.order, line)]))?;
             continue;
         }
         let (sku, warehouse) = (spot.sku.as_str(), spot.warehouse.as_str());
@@ -419,10 +438,7 @@ pub(crate) fn put(tx: &mut Tx<'_>, before: &Reservation, reservation: &Reservati
     }
     // One that has expired may be taken from other warehouses when it is made again.
     for spot in before.lines.keys().filter(|spot| !reservation.lines.contains_key(*spot)) {
-        tx.execute(
-            "DELETE FROM reservation_lines WHERE order_id = ? AND sku = ? AND warehouse = ?",
-            params![&order, spot.sku.as_str(), spot.warehouse.as_str()],
-        )?;
+        remove_line(tx, reservation.order, spot)?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use engines::sql::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 use units::{DurationMs, TimeMs};
 use web::command_key::hash;
@@ -143,10 +144,6 @@ fn by_orders(reason: &str) -> Actor {
     Actor::new(Actor::STORE, reason)
 }
 
-fn set_of(sale: Option<&SaleId>) -> BTreeSet<SaleId> {
-    sale.cloned().into_iter().collect()
-}
-
 /// A basket that is to be set aside for an order.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
@@ -162,63 +159,73 @@ pub(crate) struct Wanted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reserving {
     Done,
-    /// The order has a reservation already: see [`reserve_again`].
+    /// The order has a reservation already: see [`reserve_one`].
     Again,
 }
 
-/// Sets baskets aside for orders, in their order, each as a whole or not at all.
+/// Sets baskets aside for orders, each as a whole or not at all: in the order of their ids, which
+/// is that of their times. Returns the answers in the order of `wanted`.
 pub(crate) fn reserve(
     tx: &mut Tx<'_>,
-    wanted: &[Wanted],
-) -> Result<Vec<Result<Reserving, StockError>>, StockError> {
-    let all: Vec<_> = wanted.iter().map(|of| (of.order, of.sale.as_ref(), of.until)).collect();
-    let mut new = store::begin_all(tx, State::Held, &all)?;
-    let of: Vec<Option<&Wanted>> = wanted.iter().map(|of| new.remove(&of.order).then_some(of)).collect();
+    wanted: &[Arc<Wanted>],
+) -> Result<Vec<Result<Reserving, StockError>>, SqlError> {
+    let mut by_order = BTreeMap::<OrderId, &Wanted>::new();
+    for of in wanted {
+        by_order.entry(of.order).or_insert(of);
+    }
+    let all: Vec<_> = by_order.values().map(|of| (of.order, of.sale.as_ref(), of.until)).collect();
+    let new = store::begin_all(tx, State::Held, &all)?;
+    by_order.retain(|order, _| new.contains(order));
     let houses = warehouses::houses(tx)?;
     // What is free in the only warehouse is known already: it is not written while others wait for
     // the levels.
-    let known = |of: &Wanted| free_lines(&of.basket, &houses).filter(|_| of.sale.is_none());
-    let lines: Vec<_> = of.iter().flatten().filter_map(|of| Some((of.order, known(of)?))).collect();
-    store::put_lines(tx, lines.iter().map(|(order, lines)| (*order, lines)))?;
-    let skus = of.iter().flatten().flat_map(|of| of.basket.keys());
-    let sales = of.iter().flatten().filter_map(|of| of.sale.clone()).collect();
-    let mut locked = store::lock(tx, skus, &sales)?;
-    let mut said = Vec::with_capacity(wanted.len());
-    for of in of {
-        let Some(of) = of else {
-            said.push(Ok(Reserving::Again));
-            continue;
-        };
-        let taken = core::take(of.order, of.sale.as_ref(), &of.basket, &houses, &mut locked.shelves);
-        match taken {
+    let known = by_order.values().filter(|of| of.sale.is_none());
+    let known: BTreeMap<OrderId, BTreeMap<Spot, Line>> =
+        known.filter_map(|of| Some((of.order, free_lines(&of.basket, &houses)?))).collect();
+    store::put_lines(tx, &known)?;
+    let skus = by_order.values().flat_map(|of| of.basket.keys().map(|sku| (sku, of.sale.as_ref())));
+    let mut locked = store::lock(tx, skus)?;
+    let (mut said, mut lines) = (BTreeMap::new(), BTreeMap::new());
+    for (order, of) in by_order {
+        let taken = core::take(order, of.sale.as_ref(), &of.basket, &houses, &mut locked.shelves);
+        let answer = match taken {
             Ok(taken) => {
-                if known(of).is_none() {
-                    store::put_lines(tx, [(of.order, &taken.lines)])?;
-                }
                 if !taken.why.is_empty() {
-                    store::put_why(tx, of.order, &taken.why)?;
+                    store::put_why(tx, order, &taken.why)?;
                 }
-                said.push(Ok(Reserving::Done));
+                if !known.contains_key(&order) {
+                    lines.insert(order, taken.lines);
+                }
+                Ok(Reserving::Done)
             }
             Err(why) => {
-                store::forget_new(tx, of.order)?;
-                said.push(Err(StockError::Order(of.order, why)));
+                store::forget_new(tx, order, known.get(&order))?;
+                Err(StockError::Order(order, why))
             }
-        }
+        };
+        said.insert(order, answer);
     }
+    store::put_lines(tx, &lines)?;
     // As late as the last of them.
     let now = wanted.iter().map(|of| of.now).max().unwrap_or_default();
     store::save(tx, now, &by_orders("ordered"), &mut locked)?;
-    Ok(said)
+    // Of two that are of one order, the second one is asked again.
+    Ok(wanted.iter().map(|of| said.remove(&of.order).unwrap_or(Ok(Reserving::Again))).collect())
 }
 
-/// Sets a basket aside for an order that has a reservation already: the same changes nothing, and
-/// one that has expired is made anew.
-pub(crate) fn reserve_again(tx: &mut Tx<'_>, of: &Wanted) -> Result<(), StockError> {
-    let by = by_orders("asked for again");
-    change(tx, of.now, of.order, &by, |reservation, houses, shelves| {
-        reservation.reserve_again(&of.basket, of.until, houses, shelves)
-    })
+/// Sets one basket aside, in a transaction of its own. For an order that has a reservation already
+/// the same changes nothing, and one that has expired is made anew.
+pub(crate) fn reserve_one(tx: &mut Tx<'_>, of: &Arc<Wanted>) -> Result<(), StockError> {
+    match reserve(tx, std::slice::from_ref(of))?.pop() {
+        Some(Ok(Reserving::Done)) => Ok(()),
+        Some(Err(refused)) => Err(refused),
+        Some(Ok(Reserving::Again)) | None => {
+            let by = by_orders("asked for again");
+            change(tx, of.now, of.order, &by, |reservation, houses, shelves| {
+                reservation.reserve_again(&of.basket, of.until, houses, shelves)
+            })
+        }
+    }
 }
 
 /// The lines of a basket of which nothing comes out of a claim, if there is one warehouse.
@@ -257,8 +264,8 @@ fn change(
 fn lock_order(tx: &mut Tx<'_>, order: OrderId) -> Result<(Reservation, Locked), StockError> {
     let found = store::reservations(tx, &BTreeSet::from([order]), true)?.pop();
     let reservation = found.ok_or(StockError::NoReservation(order))?;
-    let skus = reservation.lines.keys().map(|spot| &spot.sku);
-    let locked = store::lock(tx, skus, &set_of(reservation.sale.as_ref()))?;
+    let skus = reservation.lines.keys().map(|spot| (&spot.sku, reservation.sale.as_ref()));
+    let locked = store::lock(tx, skus)?;
     Ok((reservation, locked))
 }
 
@@ -328,10 +335,8 @@ pub(crate) fn expire(
     orders: &BTreeSet<OrderId>,
 ) -> Result<Vec<StockError>, SqlError> {
     let reservations = store::reservations(tx, orders, true)?;
-    let sales = reservations.iter().filter_map(|reservation| reservation.sale.clone()).collect();
-    let spots = reservations.iter().flat_map(|reservation| reservation.lines.keys());
-    let skus = spots.map(|spot| &spot.sku);
-    let mut locked = store::lock(tx, skus, &sales)?;
+    let skus = reservations.iter().flat_map(|of| of.lines.keys().map(|spot| (&spot.sku, of.sale.as_ref())));
+    let mut locked = store::lock(tx, skus)?;
     let mut refused = Vec::new();
     for before in &reservations {
         let mut reservation = before.clone();
@@ -358,7 +363,7 @@ pub(crate) fn change_level(
     change: Change,
 ) -> Result<(i64, Vec<Stored>), StockError> {
     let sku = &at.sku;
-    let mut locked = store::lock(tx, [sku], &BTreeSet::new())?;
+    let mut locked = store::lock(tx, [(sku, None)])?;
     if !locked.shelves.contains_key(at) {
         // A SKU that is known comes into a warehouse for the first time.
         if locked.shelves.is_empty() {
@@ -392,8 +397,8 @@ pub(crate) fn count_all(
     new_skus: bool,
 ) -> Result<(usize, usize), (Option<u64>, StockError)> {
     let failed = |error: SqlError| (None, StockError::Sql(error));
-    let skus = counts.iter().map(|of| &of.at.sku);
-    let mut locked = store::lock(tx, skus, &BTreeSet::new()).map_err(failed)?;
+    let skus = counts.iter().map(|of| (&of.at.sku, None));
+    let mut locked = store::lock(tx, skus).map_err(failed)?;
     let known: BTreeSet<Sku> = locked.shelves.keys().map(|at| at.sku.clone()).collect();
     let (mut changed, mut new) = (0, BTreeSet::new());
     let missing: BTreeSet<&Spot> =
@@ -441,7 +446,7 @@ pub(crate) fn want_unchanged(of: &Stored, on_hand: u64, sequence: Option<u64>) -
 /// Refuses if there are other units on hand than an operator has seen. Their shelf stays locked.
 pub(crate) fn want_on_hand(tx: &mut Tx<'_>, at: &Spot, seen: Option<u64>) -> Result<(), StockError> {
     let Some(seen) = seen else { return Ok(()) };
-    let locked = store::lock(tx, [&at.sku], &BTreeSet::new())?;
+    let locked = store::lock(tx, [(&at.sku, None)])?;
     match locked.shelves.get(at).map(|shelf| shelf.level.on_hand) {
         Some(on_hand) if on_hand != seen => {
             Err(StockError::Changed { sku: at.sku.clone(), what: "on hand", units: on_hand })
@@ -458,7 +463,7 @@ pub(crate) fn want_claimed(
     seen: Option<u64>,
 ) -> Result<(), StockError> {
     let Some(seen) = seen else { return Ok(()) };
-    let locked = store::lock(tx, [sku], &set_of(Some(sale)))?;
+    let locked = store::lock(tx, [(sku, Some(sale))])?;
     let claim = core::claim_of(&locked.shelves, sku, sale);
     match claim.left + claim.taken {
         units if units != seen => {
@@ -489,7 +494,7 @@ pub(crate) fn claim(
 ) -> Result<(core::Claim, Vec<Stored>), StockError> {
     // The levels first: claims that are made are seen only by those who have its levels. And they
     // are made before they are looked for, or two new ones would wait for each other.
-    let shelves = store::lock(tx, [sku], &BTreeSet::new())?.shelves;
+    let shelves = store::lock(tx, [(sku, None)])?.shelves;
     if shelves.is_empty() {
         return Err(StockError::UnknownSku(sku.clone()));
     }
@@ -497,7 +502,7 @@ pub(crate) fn claim(
     for at in shelves.keys().filter(|at| houses.contains_key(&at.warehouse)) {
         store::has_claim(tx, sale, at)?;
     }
-    let mut locked = store::lock(tx, [sku], &set_of(Some(sale)))?;
+    let mut locked = store::lock(tx, [(sku, Some(sale))])?;
     let taken = core::claim_of(&locked.shelves, sku, sale).taken;
     if units < taken {
         return Err(StockError::Taken { sale: sale.clone(), sku: sku.clone(), taken });
@@ -521,7 +526,7 @@ pub(crate) fn return_claims(
     after: &str,
 ) -> Result<Vec<(Sku, u64)>, StockError> {
     let claims = store::claims_of(tx, sale, after, RETURNED_MAX)?;
-    let mut locked = store::lock(tx, claims.iter().map(|(sku, _)| sku), &set_of(Some(sale)))?;
+    let mut locked = store::lock(tx, claims.iter().map(|(sku, _)| (sku, Some(sale))))?;
     let mut returned: BTreeMap<Sku, u64> = claims.into_iter().map(|(sku, _)| (sku, 0)).collect();
     for (Spot { sku, .. }, shelf) in &mut locked.shelves {
         let units = shelf.return_claim(sale);

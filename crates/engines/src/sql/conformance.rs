@@ -340,79 +340,103 @@ async fn many_rows_are_inserted_without_those_that_are_there(sql: &Sql) {
     assert!(matches!(refused.await, Err(SqlError::Duplicate(_))));
 }
 
-const ALL_TOGETHER: Bounds = Bounds { waiting_max: 100, weight_max: 100 };
+const ALL_TOGETHER: Bounds = Bounds { waiting_max: 64, waiting_weight_max: 2000, weight_max: 100 };
 
-/// Counts up an amount by the request; refuses it if it is odd.
-fn add(tx: &mut Tx<'_>, amounts: &[i64]) -> Result<Vec<Result<i64, SqlError>>, SqlError> {
-    let mut said = Vec::new();
-    for amount in amounts {
-        if amount % 2 == 1 {
-            said.push(Err(SqlError::Contended));
-            continue;
-        }
-        let text = "UPDATE things SET amount = amount + ? WHERE name = ?";
-        tx.execute(text, params![*amount, "sum"])?;
-        said.push(Ok(*amount));
-    }
-    Ok(said)
-}
+/// Counts up an amount by each request; refuses those that are odd. Each call is noted.
+type Calls = Arc<Mutex<Vec<Vec<i64>>>>;
 
-async fn requests_that_wait_together_are_one_transaction(sql: &Sql) {
-    with_tables(sql).await;
-    sql.write(|tx| put(tx, 1, "sum", 0, None)).await.expect("it is stored");
-    let (asked, calls) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (wait_for, counted) = (Arc::clone(&asked), Arc::clone(&calls));
-    let together = Together::new(sql.clone(), ALL_TOGETHER, move |tx: &mut Tx<'_>, amounts: &[i64]| {
-        counted.fetch_add(1, Relaxed);
-        // The first of them takes until all others wait.
-        for _ in 0..2000 {
-            if wait_for.load(Relaxed) < 64 {
+/// The first call waits until so many requests wait, or are being carried out.
+fn adding(sql: &Sql, asked: &Arc<AtomicU32>, wait_for: u32) -> (Together<i64, i64, SqlError>, Calls) {
+    let (calls, asked) = (Calls::default(), Arc::clone(asked));
+    let noted = Arc::clone(&calls);
+    let body = move |tx: &mut Tx<'_>, amounts: &[i64]| {
+        noted.lock().expect("no panic").push(amounts.to_vec());
+        for _ in 0..5000 {
+            if asked.load(Relaxed) < wait_for {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        add(tx, amounts)
-    });
+        assert!(!amounts.contains(&8), "on purpose: a transaction that panics");
+        let mut said = Vec::new();
+        for amount in amounts {
+            if amount % 2 == 1 {
+                said.push(Err(SqlError::Contended));
+                continue;
+            }
+            let text = "UPDATE things SET amount = amount + ? WHERE name = ?";
+            tx.execute(text, params![*amount, "sum"])?;
+            said.push(Ok(*amount));
+        }
+        if amounts.contains(&6) {
+            tx.execute("UPDATE no_such_table SET amount = 1", &[])?;
+        }
+        Ok(said)
+    };
+    (Together::new(sql.clone(), ALL_TOGETHER, body), calls)
+}
+
+async fn ask_all(
+    together: &Together<i64, i64, SqlError>,
+    asked: &Arc<AtomicU32>,
+    amounts: impl Iterator<Item = i64>,
+) -> Vec<(i64, Result<i64, SqlError>)> {
     let mut all = JoinSet::new();
-    for amount in 0..64 {
-        let (together, asked) = (together.clone(), Arc::clone(&asked));
+    for amount in amounts {
+        let (together, asked) = (together.clone(), Arc::clone(asked));
         all.spawn(async move {
             asked.fetch_add(1, Relaxed);
             (amount, together.ask(amount, 1).await)
         });
     }
-    for (amount, said) in all.join_all().await {
+    all.join_all().await
+}
+
+async fn requests_that_wait_together_are_one_transaction(sql: &Sql) {
+    with_tables(sql).await;
+    sql.write(|tx| put(tx, 1, "sum", 0, None)).await.expect("it is stored");
+    let asked = Arc::default();
+    let (together, calls) = adding(sql, &asked, 64);
+    let amounts = (10..74).map(|amount| if amount % 3 == 0 { 2 * amount } else { amount });
+    let want: i64 = amounts.clone().filter(|amount| amount % 2 == 0).sum();
+    for (amount, said) in ask_all(&together, &asked, amounts).await {
         assert_eq!(said, if amount % 2 == 1 { Err(SqlError::Contended) } else { Ok(amount) });
     }
-    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some((0..64).step_by(2).sum())));
-    let calls = calls.load(Relaxed);
-    assert!(calls <= 8, "64 requests, and {calls} transactions");
-    // Nothing is left under way: one that comes alone is carried out.
+    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some(want)));
+    let count = calls.lock().expect("no panic").len();
+    assert!(count <= 16, "64 requests, and {count} transactions");
+    // One that comes alone is carried out, and so is one that is heavier than a transaction.
+    assert_eq!(together.ask(2, 1).await, Ok(2));
     assert_eq!(together.ask(2, 1000).await, Ok(2));
+    assert_eq!(together.load(), (0, 0), "nothing is left under way");
+    // More than may wait are refused, and those that wait are carried out.
+    let (asked, many) = (Arc::default(), 64 + 64 * 3 + 1);
+    let (together, _) = adding(sql, &asked, many);
+    let said = ask_all(&together, &asked, (0..many).map(|_| 2)).await;
+    let busy = said.iter().filter(|(_, said)| *said == Err(SqlError::Busy)).count();
+    assert!(busy > 0 && said.iter().all(|(_, said)| matches!(said, Ok(2) | Err(SqlError::Busy))), "{said:?}");
+    let sum = want + 4 + 2 * (said.len() - busy) as i64;
+    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some(sum)));
+    assert_eq!(together.load(), (0, 0), "nothing is left under way");
 }
 
 async fn a_request_that_cannot_be_carried_out_fails_for_itself(sql: &Sql) {
     with_tables(sql).await;
     sql.write(|tx| put(tx, 1, "sum", 0, None)).await.expect("it is stored");
-    let together = Together::new(sql.clone(), ALL_TOGETHER, |tx: &mut Tx<'_>, amounts: &[i64]| {
-        assert!(!amounts.contains(&8), "on purpose: a transaction that panics");
-        let said = add(tx, amounts)?;
-        if amounts.contains(&6) {
-            tx.execute("UPDATE no_such_table SET amount = 1", &[])?;
-        }
-        Ok(said)
-    });
-    let mut all = JoinSet::new();
-    for amount in (0..20).step_by(2) {
-        let together = together.clone();
-        all.spawn(async move { (amount, together.ask(amount, 1).await) });
-    }
-    for (amount, said) in all.join_all().await {
+    let asked = Arc::default();
+    let (together, calls) = adding(sql, &asked, 20);
+    // What comes first holds the places until the others wait.
+    for (amount, said) in ask_all(&together, &asked, [10, 10, 10].into_iter().chain(0..17)).await {
         match amount {
             6 | 8 => assert!(matches!(said, Err(SqlError::Defect(_))), "{amount}: {said:?}"),
+            _ if amount % 2 == 1 => assert_eq!(said, Err(SqlError::Contended)),
             _ => assert_eq!(said, Ok(amount)),
         }
     }
-    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some(90 - 14)));
+    let calls = calls.lock().expect("no panic").clone();
+    assert!(calls.iter().any(|call| call.len() > 1 && call.contains(&8)), "{calls:?}");
+    assert!(calls.contains(&vec![6]) && calls.contains(&vec![8]), "{calls:?}");
+    assert_eq!(sql.read(|tx| amount(tx, "sum")).await, Ok(Some(30 + 72 - 14)));
+    assert_eq!(together.load(), (0, 0), "nothing is left under way");
 }
 
 async fn events_are_told_in_their_order_until_they_are_taken(sql: &Sql) {

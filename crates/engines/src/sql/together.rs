@@ -1,9 +1,9 @@
 //! Requests that want the same rows, carried out by one transaction: those that come while others
 //! are being stored wait together, and are the next transaction. One that comes alone is one alone.
 //!
-//! Each request has an answer of its own. A transaction that fails as a whole, by a defect or a
-//! function that panics, is tried again with each of its requests alone, so that one which cannot
-//! be carried out fails for itself.
+//! Each request has an answer of its own. A transaction that fails as a whole because one of its
+//! requests cannot be carried out, or takes too long, is tried again with each of them alone. What
+//! passes, such as a full disk or a server that is away, is told to all of them.
 
 use super::{Job, Kind, Sql, SqlError, Tx, Verdict};
 use std::{
@@ -13,28 +13,32 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Transactions under way at once: while one is stored, the next one waits for its locks.
-const AT_ONCE: usize = 2;
+/// Transactions under way at once: while one is stored, others wait for its locks, or have rows of
+/// their own.
+const AT_ONCE: usize = 3;
 
 /// What bounds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Requests that wait; more are refused.
+    /// Requests that wait, and their weight; more are refused.
     pub waiting_max: usize,
+    pub waiting_weight_max: usize,
     /// The weight of one transaction. A request that is heavier goes alone.
     pub weight_max: usize,
 }
 
-type Body<R, A, E> = dyn Fn(&mut Tx<'_>, &[R]) -> Result<Vec<Result<A, E>>, E> + Send + Sync;
+type Body<R, A, E> = dyn Fn(&mut Tx<'_>, &[R]) -> Result<Vec<Result<A, E>>, SqlError> + Send + Sync;
+type Tell<A, E> = oneshot::Sender<Result<A, E>>;
 
 struct Waiting<R, A, E> {
     request: R,
     weight: usize,
-    tell: oneshot::Sender<Result<A, E>>,
+    tell: Tell<A, E>,
 }
 
 struct Queue<R, A, E> {
     waiting: VecDeque<Waiting<R, A, E>>,
+    weight: usize,
     under_way: usize,
 }
 
@@ -64,7 +68,7 @@ impl<R, A, E> Together<R, A, E>
 where
     R: Send + Sync + 'static,
     A: Send + 'static,
-    E: From<SqlError> + Clone + Send + 'static,
+    E: From<SqlError> + Send + 'static,
 {
     /// `body` carries out requests in one transaction, and returns an answer for each, in their
     /// order. It may be called again, and changes nothing but the database. What it answers with an
@@ -72,20 +76,22 @@ where
     pub fn new(
         sql: Sql,
         bounds: Bounds,
-        body: impl Fn(&mut Tx<'_>, &[R]) -> Result<Vec<Result<A, E>>, E> + Send + Sync + 'static,
+        body: impl Fn(&mut Tx<'_>, &[R]) -> Result<Vec<Result<A, E>>, SqlError> + Send + Sync + 'static,
     ) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), under_way: 0 });
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), weight: 0, under_way: 0 });
         Self(Arc::new(Inner { sql, bounds, body: Box::new(body), queue }))
     }
 
-    /// The answer, when it is stored. Once it waits it is carried out, also if the caller goes away.
+    /// The answer, when it is stored. If the caller goes away it may be carried out or not.
     pub async fn ask(&self, request: R, weight: usize) -> Result<A, E> {
         let (tell, told) = oneshot::channel();
+        let Bounds { waiting_max, waiting_weight_max, .. } = self.0.bounds;
         let is_one_more = {
             let mut queue = self.0.lock();
-            if queue.waiting.len() >= self.0.bounds.waiting_max {
+            if queue.waiting.len() >= waiting_max || queue.weight >= waiting_weight_max {
                 return Err(SqlError::Busy.into());
             }
+            queue.weight += weight;
             queue.waiting.push_back(Waiting { request, weight, tell });
             let is_one_more = queue.under_way < AT_ONCE;
             queue.under_way += usize::from(is_one_more);
@@ -96,8 +102,14 @@ where
         }
         match told.await {
             Ok(said) => said,
-            Err(_) => Err(SqlError::Defect("a transaction's function panicked".into()).into()),
+            Err(_) => Err(SqlError::Defect("a transaction was not ended".into()).into()),
         }
+    }
+
+    /// Requests that wait, and transactions under way.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let queue = self.0.lock();
+        (queue.waiting.len(), queue.under_way)
     }
 }
 
@@ -106,18 +118,21 @@ impl<R, A, E> Inner<R, A, E> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next requests that fit into one transaction.
-    fn take(&self) -> (Vec<R>, Vec<oneshot::Sender<Result<A, E>>>) {
+    /// The next requests that fit into one transaction, without those whose callers have gone.
+    fn take(&self) -> (Vec<R>, Vec<Tell<A, E>>) {
         let mut queue = self.lock();
-        let (mut requests, mut callers, mut weight) = (Vec::new(), Vec::new(), 0usize);
+        let (mut requests, mut callers, mut weight) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = queue.waiting.front() {
-            weight = weight.saturating_add(next.weight);
-            if !requests.is_empty() && weight > self.bounds.weight_max {
+            if !requests.is_empty() && weight + next.weight > self.bounds.weight_max {
                 break;
             }
             let Some(next) = queue.waiting.pop_front() else { break };
-            requests.push(next.request);
-            callers.push(next.tell);
+            queue.weight -= next.weight;
+            if !next.tell.is_closed() {
+                weight += next.weight;
+                requests.push(next.request);
+                callers.push(next.tell);
+            }
         }
         (requests, callers)
     }
@@ -128,27 +143,49 @@ fn submit<R, A, E>(inner: &Arc<Inner<R, A, E>>)
 where
     R: Send + Sync + 'static,
     A: Send + 'static,
-    E: From<SqlError> + Clone + Send + 'static,
+    E: From<SqlError> + Send + 'static,
 {
-    let (inner, holds_place) = (Arc::clone(inner), true);
-    let sql = inner.sql.clone();
-    let batch = Batch { inner, requests: Vec::new(), callers: Vec::new(), said: None, holds_place };
-    if let Err(error) = sql.engine.submit(Box::new(batch), Kind::Write) {
-        tracing::debug!(%error, "requests that wait together: their transaction was not taken");
+    loop {
+        let batch = Batch {
+            inner: Arc::clone(inner),
+            requests: Vec::new(),
+            callers: Vec::new(),
+            said: None,
+            has_run: false,
+            holds_place: true,
+        };
+        let Err(error) = inner.sql.engine.submit(Box::new(batch), Kind::Write) else { return };
+        // Others that are under way take what waits. Without any it is told, some at a time, for
+        // there may be room for the rest.
+        if inner.lock().under_way > 0 {
+            return;
+        }
+        tell_all(inner.take().1, &error);
+        let mut queue = inner.lock();
+        if queue.waiting.is_empty() || queue.under_way > 0 {
+            return;
+        }
+        queue.under_way += 1;
+    }
+}
+
+fn tell_all<A, E: From<SqlError>>(callers: Vec<Tell<A, E>>, error: &SqlError) {
+    for tell in callers {
+        // The caller may have gone.
+        let _ = tell.send(Err(error.clone().into()));
     }
 }
 
 struct Batch<R, A, E>
 where
-    R: Send + Sync + 'static,
-    A: Send + 'static,
-    E: From<SqlError> + Clone + Send + 'static,
+    E: From<SqlError>,
 {
     inner: Arc<Inner<R, A, E>>,
     /// Taken from what waits when it is run for the first time.
     requests: Vec<R>,
-    callers: Vec<oneshot::Sender<Result<A, E>>>,
-    said: Option<Result<Vec<Result<A, E>>, E>>,
+    callers: Vec<Tell<A, E>>,
+    said: Option<Result<Vec<Result<A, E>>, SqlError>>,
+    has_run: bool,
     /// Whether it counts as under way.
     holds_place: bool,
 }
@@ -157,45 +194,48 @@ impl<R, A, E> Job for Batch<R, A, E>
 where
     R: Send + Sync + 'static,
     A: Send + 'static,
-    E: From<SqlError> + Clone + Send + 'static,
+    E: From<SqlError> + Send + 'static,
 {
     fn run(&mut self, tx: &mut Tx<'_>) -> Verdict {
         self.said = None;
-        if self.requests.is_empty() && self.holds_place {
+        if !self.has_run && self.holds_place {
             (self.requests, self.callers) = self.inner.take();
         }
+        self.has_run = true;
         if self.requests.is_empty() {
             return Verdict::Rollback;
         }
-        let said = (self.inner.body)(tx, &self.requests);
-        let verdict = if said.is_ok() { Verdict::Commit } else { Verdict::Rollback };
+        let said = (self.inner.body)(tx, &self.requests).and_then(|said| match said.len() {
+            count if count == self.requests.len() => Ok(said),
+            count => Err(SqlError::Defect(format!("{count} answers to {} requests", self.requests.len()))),
+        });
+        // Without a request that was carried out there is nothing to store.
+        let is_done = said.as_ref().is_ok_and(|said| said.iter().any(Result::is_ok));
         self.said = Some(said);
-        verdict
+        if is_done { Verdict::Commit } else { Verdict::Rollback }
     }
 
     fn end(mut self: Box<Self>, stored: Result<(), SqlError>, is_own: bool) {
-        let (requests, callers) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.callers));
         let inner = Arc::clone(&self.inner);
+        if !self.has_run && self.holds_place {
+            // The database could not even be asked: those who would have been next are told so.
+            (self.requests, self.callers) = inner.take();
+        }
+        let (requests, callers) = (std::mem::take(&mut self.requests), std::mem::take(&mut self.callers));
         let said = match (stored, self.said.take()) {
-            (Err(_), Some(Err(refused))) if is_own => Err((refused, true)),
-            (Ok(()), Some(Ok(said))) if said.len() == requests.len() => Ok(said),
-            (Ok(()), Some(Err(refused))) => Err((refused, true)),
-            // It panicked, or did not answer each.
-            (Ok(()), _) => Err((SqlError::Defect("a transaction did not answer".into()).into(), true)),
-            (Err(error), _) => {
-                let is_defect = !error.passes() || error == SqlError::TooLong;
-                Err((error.into(), is_defect))
-            }
+            (Err(_), Some(Err(refused))) if is_own => Err(refused),
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(said)) => said,
+            (Ok(()), None) => Err(SqlError::Defect("a transaction's function panicked".into())),
         };
         // What waits goes on before anybody is told: who is told asks for more.
-        if self.holds_place {
+        if std::mem::take(&mut self.holds_place) {
             let is_more = {
                 let mut queue = inner.lock();
                 let is_more = !queue.waiting.is_empty();
                 queue.under_way -= usize::from(!is_more);
                 is_more
             };
-            self.holds_place = false;
             if is_more {
                 submit(&inner);
             }
@@ -207,57 +247,37 @@ where
                     let _ = tell.send(said);
                 }
             }
-            Err((_, true)) if requests.len() > 1 => alone(&inner, requests, callers),
-            Err((error, _)) => {
-                for tell in callers {
-                    let _ = tell.send(Err(error.clone()));
-                }
+            Err(error) if requests.len() > 1 && (!error.passes() || error == SqlError::TooLong) => {
+                alone(&inner, requests, callers);
             }
+            Err(error) => tell_all(callers, &error),
         }
     }
 }
 
 /// Gives each of these requests a transaction of its own.
-fn alone<R, A, E>(inner: &Arc<Inner<R, A, E>>, requests: Vec<R>, callers: Vec<oneshot::Sender<Result<A, E>>>)
+fn alone<R, A, E>(inner: &Arc<Inner<R, A, E>>, requests: Vec<R>, callers: Vec<Tell<A, E>>)
 where
     R: Send + Sync + 'static,
     A: Send + 'static,
-    E: From<SqlError> + Clone + Send + 'static,
+    E: From<SqlError> + Send + 'static,
 {
     for (request, tell) in requests.into_iter().zip(callers) {
-        let batch = Batch {
-            inner: Arc::clone(inner),
-            requests: vec![request],
-            callers: vec![tell],
-            said: None,
-            holds_place: false,
-        };
-        if let Err(error) = inner.sql.engine.submit(Box::new(batch), Kind::Write) {
-            tracing::debug!(%error, "a request that goes alone: its transaction was not taken");
-        }
+        let (requests, callers) = (vec![request], vec![tell]);
+        let (inner, said, has_run, holds_place) = (Arc::clone(inner), None, false, false);
+        let sql = inner.sql.clone();
+        let batch = Batch { inner, requests, callers, said, has_run, holds_place };
+        // One that is not taken tells its caller when it is dropped.
+        let _ = sql.engine.submit(Box::new(batch), Kind::Write);
     }
 }
 
-impl<R, A, E> Drop for Batch<R, A, E>
-where
-    R: Send + Sync + 'static,
-    A: Send + 'static,
-    E: From<SqlError> + Clone + Send + 'static,
-{
-    /// It has ended, or the engine does not take it: then its callers are told, and those that wait
-    /// for it.
+impl<R, A, E: From<SqlError>> Drop for Batch<R, A, E> {
+    /// It has ended, or the engine has not taken it.
     fn drop(&mut self) {
-        let mut gone: Vec<_> = self.callers.drain(..).collect();
+        tell_all(std::mem::take(&mut self.callers), &SqlError::Busy);
         if self.holds_place {
-            let mut queue = self.inner.lock();
-            queue.under_way -= 1;
-            // Another one takes what waits.
-            if queue.under_way == 0 {
-                gone.extend(queue.waiting.drain(..).map(|waiting| waiting.tell));
-            }
-        }
-        for tell in gone {
-            let _ = tell.send(Err(SqlError::Busy.into()));
+            self.inner.lock().under_way -= 1;
         }
     }
 }
