@@ -4,6 +4,7 @@ mod baskets_in_opposite_orders;
 mod harness;
 mod killed;
 mod last_unit;
+mod made_together;
 mod public_failures;
 mod random_commands;
 mod said_again;
