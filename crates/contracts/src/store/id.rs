@@ -218,66 +218,81 @@ impl JsonSchema for Sku {
     }
 }
 
-/// A warehouse: 1 to 40 lowercase letters, digits and `-`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct WarehouseId(Box<str>);
+/// Types of names that people choose: 1 to 40 lowercase letters, digits and `-`.
+macro_rules! chosen_names {
+    ($($(#[$doc:meta])* $name:ident: $what:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            pub const CHARACTERS_MAX: usize = 40;
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                match (1..=Self::CHARACTERS_MAX).contains(&text.len()) && text.chars().all(is_allowed) {
+                    true => Ok(Self(text.into())),
+                    false => {
+                        Err(IdError::Form { what: $what, want: "1 to 40 lowercase letters, digits and -" })
+                    }
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.into()
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn inline_schema() -> bool {
+                true
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,40}$" })
+            }
+        }
+    )*};
+}
+
+chosen_names! {
+    /// A warehouse.
+    WarehouseId: "warehouse";
+    /// A transfer of units from one warehouse to another.
+    TransferId: "transfer";
+}
 
 impl WarehouseId {
-    pub const CHARACTERS_MAX: usize = 40;
     /// The one that every stock has.
     pub const MAIN: &str = "main";
 
     pub fn main() -> Self {
         Self(Self::MAIN.into())
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for WarehouseId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for WarehouseId {
-    type Err = IdError;
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        match (1..=Self::CHARACTERS_MAX).contains(&text.len()) && text.chars().all(is_allowed) {
-            true => Ok(Self(text.into())),
-            false => {
-                Err(IdError::Form { what: "warehouse", want: "1 to 40 lowercase letters, digits and -" })
-            }
-        }
-    }
-}
-
-impl TryFrom<String> for WarehouseId {
-    type Error = IdError;
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
-
-impl From<WarehouseId> for String {
-    fn from(warehouse: WarehouseId) -> String {
-        warehouse.0.into()
-    }
-}
-
-impl JsonSchema for WarehouseId {
-    fn schema_name() -> Cow<'static, str> {
-        "WarehouseId".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,40}$" })
     }
 }
 

@@ -33,7 +33,7 @@ pub use catalog::{
 };
 pub use charges::{Charges, Quote, ShippingMethod};
 pub use console::CONSOLE_PLACES;
-pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku, WarehouseId};
+pub use id::{AccountId, BUCKETS, Bucket, OrderId, PaymentId, Sku, TransferId, WarehouseId};
 pub use messages::{Backlog, Ended, Inbox, Posts, Pulled, Receipt};
 pub use order::{
     Delivery, HoldRef, OrderLine, OrderOrigin, OrderState, OrderView, Orders, PaymentSeen, SaleDecision,

@@ -199,7 +199,7 @@ fn a_winner_has_the_sales_units_and_what_is_missing_from_what_is_free() {
     assert_eq!((left(&shelves, &at("A", "a")), left(&shelves, &at("A", "b"))), (5, 0));
     assert_eq!(claim_of(&shelves, &sku("A"), &launch), Claim { left: 5, taken: 3, is_open: true });
     claim(&mut shelves, &only_a, &sku("A"), &launch, 4).unwrap();
-    assert_eq!(shelves[&at("A", "a")].level, Level { on_hand: 5, reserved: 0, claimed: 1 });
+    assert_eq!(shelves[&at("A", "a")].level, Level { on_hand: 5, claimed: 1, ..Level::default() });
 }
 
 fn order(number: u64) -> OrderId {

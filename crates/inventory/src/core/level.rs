@@ -14,6 +14,8 @@ pub struct Level {
     pub reserved: u64,
     /// For sales, without what is reserved of it.
     pub claimed: u64,
+    /// On its way here from another warehouse, and not on hand yet.
+    pub in_transit: u64,
 }
 
 /// What a movement is.
@@ -45,10 +47,18 @@ pub enum Kind {
     Claim,
     /// The sale gives them back.
     ReturnClaim,
+    /// They left for another warehouse.
+    Dispatch,
+    /// They are on their way here.
+    Expect,
+    /// Of those that were on their way, what has arrived.
+    Arrive,
+    /// Of those that were on their way, what will not arrive.
+    Lose,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::Receive,
         Self::Adjust,
         Self::Count,
@@ -61,6 +71,10 @@ impl Kind {
         Self::Scrap,
         Self::Claim,
         Self::ReturnClaim,
+        Self::Dispatch,
+        Self::Expect,
+        Self::Arrive,
+        Self::Lose,
     ];
 
     /// Its name in the ledger.
@@ -78,6 +92,10 @@ impl Kind {
             Self::Scrap => "scrap",
             Self::Claim => "claim",
             Self::ReturnClaim => "return_claim",
+            Self::Dispatch => "dispatch",
+            Self::Expect => "expect",
+            Self::Arrive => "arrive",
+            Self::Lose => "lose",
         }
     }
 
@@ -117,31 +135,36 @@ impl Level {
     /// Whether it is possible.
     pub fn is_sound(self) -> bool {
         let set_aside = self.reserved.checked_add(self.claimed);
-        self.on_hand <= UNITS_MAX && set_aside.is_some_and(|units| units <= self.on_hand)
+        self.on_hand.saturating_add(self.in_transit) <= UNITS_MAX
+            && set_aside.is_some_and(|units| units <= self.on_hand)
     }
 
     /// The level after a movement.
     pub fn after(self, movement: Movement) -> Result<Self, Unfit> {
         let Movement { kind, units, of_claim } = movement;
         let of_claim = i64::try_from(of_claim).map_err(|_| Unfit::NotSetAside)?;
-        let (on_hand, reserved, claimed) = match kind {
-            Kind::Receive | Kind::Adjust | Kind::Count | Kind::TakeBack => (units, 0, 0),
-            Kind::Scrap => (-units, 0, 0),
-            Kind::Reserve => (0, units, -of_claim),
-            Kind::Confirm => (0, 0, 0),
-            Kind::Release | Kind::Expire => (0, -units, of_claim),
-            Kind::Ship => (-units, -units, 0),
-            Kind::Claim => (0, 0, units),
-            Kind::ReturnClaim => (0, 0, -units),
+        let (on_hand, reserved, claimed, in_transit) = match kind {
+            Kind::Receive | Kind::Adjust | Kind::Count | Kind::TakeBack => (units, 0, 0, 0),
+            Kind::Scrap | Kind::Dispatch => (-units, 0, 0, 0),
+            Kind::Reserve => (0, units, -of_claim, 0),
+            Kind::Confirm => (0, 0, 0, 0),
+            Kind::Release | Kind::Expire => (0, -units, of_claim, 0),
+            Kind::Ship => (-units, -units, 0, 0),
+            Kind::Claim => (0, 0, units, 0),
+            Kind::ReturnClaim => (0, 0, -units, 0),
+            Kind::Expect => (0, 0, 0, units),
+            Kind::Arrive => (units, 0, 0, -units),
+            Kind::Lose => (0, 0, 0, -units),
         };
         let set_aside = |of: u64, by| of.checked_add_signed(by).ok_or(Unfit::NotSetAside);
         let (reserved, claimed) = (set_aside(self.reserved, reserved)?, set_aside(self.claimed, claimed)?);
+        let in_transit = set_aside(self.in_transit, in_transit)?;
         let free = self.free();
         let on_hand = self.on_hand.checked_add_signed(on_hand).ok_or(Unfit::TooFew { free })?;
-        let after = Self { on_hand, reserved, claimed };
+        let after = Self { on_hand, reserved, claimed, in_transit };
         match after.is_sound() {
             true => Ok(after),
-            false if on_hand > UNITS_MAX => Err(Unfit::TooMany),
+            false if on_hand.saturating_add(in_transit) > UNITS_MAX => Err(Unfit::TooMany),
             false => Err(Unfit::TooFew { free }),
         }
     }

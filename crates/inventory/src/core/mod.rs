@@ -9,6 +9,7 @@ mod basket;
 mod level;
 mod reservation;
 mod shelf;
+mod transfer;
 
 #[cfg(test)]
 mod allocation_tests;
@@ -20,3 +21,4 @@ pub use basket::{Basket, BasketError, LINES_MAX, QUANTITY_MAX, basket};
 pub use level::{Kind, Level, Movement, UNITS_MAX, Unfit};
 pub use reservation::{Line, Refused, Reservation, State, Taken, take};
 pub use shelf::{Change, Claim, Move, Shelf, Shelves, Spot, claim, claim_of};
+pub use transfer::{Transfer, TransferLine, TransferRefused, TransferState};

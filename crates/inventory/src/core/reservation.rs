@@ -170,7 +170,7 @@ fn apply(
         let movement = Movement { kind, units: line.quantity.into(), of_claim };
         let level = shelf.level.after(movement).map_err(unfit)?;
         let sale = sale.filter(|_| line.of_claim > 0).cloned();
-        after.push((spot, level, claim, Move { movement, order: Some(order), sale }));
+        after.push((spot, level, claim, Move { order: Some(order), sale, ..Move::of(movement) }));
     }
     for (spot, level, claim, moved) in after {
         let shelf = shelves.entry(spot.clone()).or_default();
@@ -310,7 +310,7 @@ impl Reservation {
             let scrapped = (what == CameBack::Scrap).then_some(Kind::Scrap);
             for kind in [Some(Kind::TakeBack), scrapped].into_iter().flatten() {
                 let movement = Movement { kind, units: units.into(), of_claim: 0 };
-                shelf.push(Move { movement, order: Some(self.order), sale: None }).map_err(unfit)?;
+                shelf.push(Move { order: Some(self.order), ..Move::of(movement) }).map_err(unfit)?;
             }
             after.push((spot.clone(), shelf));
         }

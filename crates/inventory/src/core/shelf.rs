@@ -7,7 +7,7 @@ use super::{
 };
 use contracts::{
     SaleId,
-    store::{OrderId, Sku, WarehouseId},
+    store::{OrderId, Sku, TransferId, WarehouseId},
 };
 use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
@@ -49,6 +49,14 @@ pub struct Move {
     pub movement: Movement,
     pub order: Option<OrderId>,
     pub sale: Option<SaleId>,
+    pub transfer: Option<TransferId>,
+}
+
+impl Move {
+    /// For nobody in particular.
+    pub fn of(movement: Movement) -> Self {
+        Self { movement, order: None, sale: None, transfer: None }
+    }
 }
 
 /// The stock of one SKU in one warehouse.
@@ -75,6 +83,21 @@ pub enum Change {
 
 /// The stock of some SKUs, in all their warehouses.
 pub type Shelves = BTreeMap<Spot, Shelf>;
+
+/// Makes these movements, each on another shelf: all of them, or none.
+pub(super) fn move_each(shelves: &mut Shelves, moves: Vec<(Spot, Move)>) -> Result<(), (Spot, Unfit)> {
+    let level = |(spot, moved): &(Spot, Move)| {
+        let level = shelves.get(spot).map(|shelf| shelf.level).ok_or(Unfit::NotSetAside);
+        level.and_then(|level| level.after(moved.movement)).map_err(|why| (spot.clone(), why))
+    };
+    let levels = moves.iter().map(level).collect::<Result<Vec<_>, _>>()?;
+    for ((spot, moved), level) in moves.into_iter().zip(levels) {
+        let shelf = shelves.entry(spot).or_default();
+        shelf.level = level;
+        shelf.moves.push((moved, level));
+    }
+    Ok(())
+}
 
 /// What a sale has of one SKU in all its warehouses.
 pub fn claim_of(shelves: &Shelves, sku: &Sku, sale: &SaleId) -> Claim {
@@ -147,7 +170,7 @@ impl Shelf {
             }
         };
         let movement = Movement { kind, units, of_claim: 0 };
-        self.push(Move { movement, order: None, sale: None })?;
+        self.push(Move::of(movement))?;
         Ok(units)
     }
 
@@ -176,6 +199,6 @@ impl Shelf {
     fn push_of_sale(&mut self, kind: Kind, units: u64, sale: &SaleId) -> Result<(), Unfit> {
         let units = i64::try_from(units).map_err(|_| Unfit::TooMany)?;
         let movement = Movement { kind, units, of_claim: 0 };
-        self.push(Move { movement, order: None, sale: Some(sale.clone()) })
+        self.push(Move { sale: Some(sale.clone()), ..Move::of(movement) })
     }
 }

@@ -78,9 +78,10 @@ fn assert_folds(shelves: &Shelves) {
 
 #[test]
 fn a_movement_that_would_promise_a_unit_twice_is_refused() {
-    let level = Level { on_hand: 10, reserved: 4, claimed: 3 };
+    let level = Level { on_hand: 10, reserved: 4, claimed: 3, in_transit: 2 };
     let after = |kind, units, of_claim| level.after(Movement { kind, units, of_claim });
-    let is = |on_hand, reserved, claimed| Ok(Level { on_hand, reserved, claimed });
+    let is = |on_hand, reserved, claimed| Ok(Level { on_hand, reserved, claimed, in_transit: 2 });
+    let moved = |on_hand, in_transit| Ok(Level { on_hand, in_transit, ..level });
     let few = Err(Unfit::TooFew { free: 3 });
     for (kind, units, of_claim, want) in [
         (Kind::Receive, 5, 0, is(15, 4, 3)),
@@ -105,7 +106,15 @@ fn a_movement_that_would_promise_a_unit_twice_is_refused() {
         (Kind::Claim, 4, 0, few),
         (Kind::ReturnClaim, 3, 0, is(10, 4, 0)),
         (Kind::ReturnClaim, 4, 0, Err(Unfit::NotSetAside)),
+        (Kind::Dispatch, 3, 0, moved(7, 2)),
+        (Kind::Dispatch, 4, 0, few),
+        (Kind::Expect, 5, 0, moved(10, 7)),
+        (Kind::Arrive, 2, 0, moved(12, 0)),
+        (Kind::Arrive, 3, 0, Err(Unfit::NotSetAside)),
+        (Kind::Lose, 2, 0, moved(10, 0)),
+        (Kind::Lose, 3, 0, Err(Unfit::NotSetAside)),
         (Kind::Receive, i64::MAX - 100, 0, Err(Unfit::TooMany)),
+        (Kind::Expect, i64::MAX - 100, 0, Err(Unfit::TooMany)),
     ] {
         assert_eq!(after(kind, units, of_claim), want, "{kind:?} {units} {of_claim}");
     }
