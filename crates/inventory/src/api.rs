@@ -39,6 +39,8 @@ use web::{
     sheet::{download, refused},
 };
 
+mod transfers;
+
 const STOCK: &str = "/api/v1/store/stock/{sku}";
 const SHEET: &str = "/api/v1/store/stock-sheet";
 const CLAIMS: &str = "/api/v1/store/claims/{sale}";
@@ -344,7 +346,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub fn operations() -> Vec<Operation<Parts>> {
     let (read_only, operate) = (Access::Role(Role::ReadOnly), Access::Role(Role::Operator));
     let commanded = [&NOT_FOUND, &CONFLICT, &INVALID, &UNAVAILABLE];
-    vec![
+    let mut all = transfers::operations();
+    all.extend([
         get("/api/v1/store/stock", "listStock", read_only, list)
             .tagged()
             .does("How many units of each SKU there are, in all and in each warehouse, and for whom they are set aside, by SKU.")
@@ -437,7 +440,8 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .query::<After>()
             .replies::<Found>("What was found.")
             .problems(&[&UNAVAILABLE]),
-    ]
+    ]);
+    all
 }
 
 fn id_of<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Problem> {

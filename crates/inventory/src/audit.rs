@@ -1,9 +1,10 @@
-//! Derives the levels again: from the ledger, from the reservations that are open, and from the
-//! claims that are left. Each must say the same. It changes nothing.
+//! Derives the levels again: from the ledger, from the reservations that are open, from the claims
+//! that are left, and from the transfers that are on their way. Each must say the same. It changes nothing.
 
 use crate::{
     core::{Level, Spot},
     store::{self, Entry, Stored},
+    transfers,
 };
 use contracts::store::{Sku, WarehouseId};
 use engines::sql::{Sql, SqlError, Tx};
@@ -51,13 +52,16 @@ struct Read {
     is_more: bool,
     by_orders: BTreeMap<Spot, u64>,
     by_sales: BTreeMap<Spot, u64>,
+    by_transfers: BTreeMap<Spot, u64>,
 }
 
 fn read(tx: &mut Tx<'_>, after: &str, at_most: usize) -> Result<Read, SqlError> {
     let (levels, is_more) = store::levels(tx, "", after, at_most)?;
     let to = levels.last().map_or(after, |last| last.at.sku.as_str()).to_owned();
     let by_orders = store::reserved_by_orders(tx, after, &to)?;
-    Ok(Read { levels, is_more, by_orders, by_sales: store::left_of_claims(tx, after, &to)? })
+    let by_sales = store::left_of_claims(tx, after, &to)?;
+    let by_transfers = transfers::in_transit(tx, after, &to)?;
+    Ok(Read { levels, is_more, by_orders, by_sales, by_transfers })
 }
 
 /// Audits SKUs after `after`.
@@ -66,7 +70,7 @@ pub(crate) async fn audit(sql: &Sql, after: String, at_most: usize) -> Result<Fo
     let sql = &sql.primary();
     let of = sql.read(move |tx| read(tx, &after, at_most)).await?;
     let mut found = Found::default();
-    let (mut by_orders, mut by_sales) = (of.by_orders, of.by_sales);
+    let (mut by_orders, mut by_sales, mut by_transfers) = (of.by_orders, of.by_sales, of.by_transfers);
     let mut levels = of.levels.into_iter().peekable();
     while let Some(stored) = levels.next() {
         let ledger = add_up(sql, &stored).await?;
@@ -77,6 +81,8 @@ pub(crate) async fn audit(sql: &Sql, after: String, at_most: usize) -> Result<Fo
             ("claimed, by the ledger", stored.level.claimed, ledger.level.claimed),
             ("reserved, by the orders", stored.level.reserved, by(&mut by_orders)),
             ("claimed, by the sales", stored.level.claimed, by(&mut by_sales)),
+            ("in_transit, by the ledger", stored.level.in_transit, ledger.level.in_transit),
+            ("in_transit, by the transfers", stored.level.in_transit, by(&mut by_transfers)),
             ("entries of the ledger", stored.sequence, ledger.entries),
         ];
         let differ = figures.into_iter().filter(|(_, level, derived)| level != derived);
@@ -109,7 +115,9 @@ pub(crate) async fn audit(sql: &Sql, after: String, at_most: usize) -> Result<Fo
     // What is set aside where the stock has no level at all.
     let is_passed = |at: &Spot| found.next.as_ref().is_none_or(|next| at.sku.as_str() <= next.as_str());
     let of = |what: &'static str, all: BTreeMap<Spot, u64>| all.into_iter().map(move |of| (what, of));
-    let strays = of("reserved, by the orders", by_orders).chain(of("claimed, by the sales", by_sales));
+    let strays = of("reserved, by the orders", by_orders)
+        .chain(of("claimed, by the sales", by_sales))
+        .chain(of("in_transit, by the transfers", by_transfers));
     let strays = strays.filter(|(_, (at, _))| is_passed(at)).map(|(what, (at, derived))| Difference {
         sku: at.sku.to_string(),
         warehouse: at.warehouse,

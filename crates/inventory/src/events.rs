@@ -1,5 +1,5 @@
-//! What others are told of the stock: an event for each order, or for each SKU, that a transaction
-//! has moved units of.
+//! What others are told of the stock: an event for each order, each transfer, or otherwise each SKU,
+//! that a transaction has moved units of.
 
 use crate::{
     core::{Kind, Level, Movement, Spot},
@@ -7,7 +7,7 @@ use crate::{
 };
 use contracts::{
     Actor, SaleId,
-    store::{OrderId, Sku, WarehouseId},
+    store::{OrderId, Sku, TransferId, WarehouseId},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,8 +28,12 @@ fn name(kind: Kind) -> Option<&'static str> {
         Kind::TakeBack => Some("returned"),
         Kind::Claim => Some("claimed"),
         Kind::ReturnClaim => Some("claim_returned"),
-        // No level has changed; and what is scrapped was returned by the same transaction.
-        Kind::Confirm | Kind::Scrap => None,
+        Kind::Dispatch => Some("dispatched"),
+        Kind::Arrive => Some("arrived"),
+        Kind::Lose => Some("lost"),
+        // No level has changed; and what is scrapped was returned, and what is expected was
+        // dispatched, by the same transaction.
+        Kind::Confirm | Kind::Scrap | Kind::Expect => None,
     }
 }
 
@@ -51,6 +55,8 @@ struct Event<'a> {
 struct Data<'a> {
     order: Option<OrderId>,
     sale: Option<&'a SaleId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transfer: Option<&'a TransferId>,
     actor: &'a str,
     reason: &'a str,
     lines: Vec<Line<'a>>,
@@ -67,59 +73,59 @@ struct Line<'a> {
     reserved: u64,
     claimed: u64,
     free: u64,
+    in_transit: u64,
     /// Of two events of a warehouse the later one has the larger number.
     sequence: u64,
 }
 
+/// The last entry of an order, a transfer, or neither, in each ledger.
+type Last<'a> = BTreeMap<(Option<OrderId>, Option<&'a TransferId>, &'a Spot), &'a Written>;
+
 /// The events of what was written into the ledger, with the numbers of the entries and the levels
 /// after it.
 pub(crate) fn of(at: TimeMs, by: &Actor, written: &[Written]) -> Vec<String> {
-    type Subject<'a> = (&'static str, Option<OrderId>, Option<&'a Sku>);
+    type Subject<'a> = (&'static str, Option<OrderId>, Option<&'a TransferId>, Option<&'a Sku>);
     let mut all = BTreeMap::<Subject<'_>, Vec<&Written>>::new();
-    let mut last = BTreeMap::<(Option<OrderId>, &Spot), &Written>::new();
+    let mut last = Last::new();
     for entry in written {
-        let order = entry.moved.order;
-        last.insert((order, &entry.at), entry);
+        let (order, transfer) = (entry.moved.order, entry.moved.transfer.as_ref());
+        last.insert((order, transfer, &entry.at), entry);
         let Some(name) = name(entry.moved.movement.kind) else { continue };
-        let of_sku = order.is_none().then_some(&entry.at.sku);
-        all.entry((name, order, of_sku)).or_default().push(entry);
+        let of_sku = (order.is_none() && transfer.is_none()).then_some(&entry.at.sku);
+        all.entry((name, order, transfer, of_sku)).or_default().push(entry);
     }
     let chunks = all
         .iter()
         .flat_map(|(subject, entries)| entries.chunks(LINES_MAX).map(move |entries| (subject, entries)));
-    chunks.map(|((name, order, _), entries)| event(at, by, name, *order, entries, &last)).collect()
+    chunks.map(|((name, ..), entries)| event(at, by, name, entries, &last)).collect()
 }
 
-fn event(
-    at: TimeMs,
-    by: &Actor,
-    name: &str,
-    order: Option<OrderId>,
-    entries: &[&Written],
-    last: &BTreeMap<(Option<OrderId>, &Spot), &Written>,
-) -> String {
-    let sale = entries.iter().find_map(|entry| entry.moved.sale.as_ref());
-    let line = |Written { at, moved, .. }: &&'_ Written| -> Option<Line<'_>> {
-        let Written { sequence, level, .. } = last.get(&(order, at))?;
-        let Level { on_hand, reserved, claimed } = *level;
-        let Movement { units, of_claim, .. } = moved.movement;
-        let (Spot { sku, warehouse }, sequence, free) = (at, *sequence, level.free());
-        Some(Line { sku, warehouse, units, of_claim, on_hand, reserved, claimed, free, sequence })
-    };
+fn event(at: TimeMs, by: &Actor, name: &str, entries: &[&Written], last: &Last<'_>) -> String {
     // There is at least one: a chunk is not empty.
     let (first, sequence) = (&entries[0].at, entries[0].sequence);
+    let (order, transfer) = (entries[0].moved.order, entries[0].moved.transfer.as_ref());
+    let sale = entries.iter().find_map(|entry| entry.moved.sale.as_ref());
+    let line = |Written { at, moved, .. }: &&'_ Written| -> Option<Line<'_>> {
+        let Written { sequence, level, .. } = last.get(&(order, transfer, at))?;
+        let Level { on_hand, reserved, claimed, in_transit } = *level;
+        let Movement { units, of_claim, .. } = moved.movement;
+        let (Spot { sku, warehouse }, sequence, free) = (at, *sequence, level.free());
+        Some(Line { sku, warehouse, units, of_claim, on_hand, reserved, claimed, free, in_transit, sequence })
+    };
+    let of = order.map(|order| order.to_string()).or_else(|| transfer.map(ToString::to_string));
     let event = Event {
         specversion: "1.0",
         // An entry of the ledger is told once.
         id: format!("{}:{}:{sequence}", first.sku, first.warehouse),
         source: "/stock",
         kind: format!("floodgate.stock.{name}"),
-        subject: order.map_or_else(|| first.sku.to_string(), |order| order.to_string()),
+        subject: of.unwrap_or_else(|| first.sku.to_string()),
         time: at,
         datacontenttype: "application/json",
         data: Data {
             order,
             sale,
+            transfer,
             actor: &by.name,
             reason: &by.reason,
             lines: entries.iter().filter_map(|entry| line(entry)).collect(),

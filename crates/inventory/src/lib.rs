@@ -22,4 +22,5 @@ pub mod service;
 pub mod sheet;
 mod store;
 mod transactions;
+mod transfers;
 pub mod warehouses;

@@ -36,6 +36,8 @@ use web::{
     trail::{PAGE_MAX, ShownSteps, TrailPage, TrailStep, show},
 };
 
+mod transfers;
+
 const READ: Access = Access::Role(Role::ReadOnly);
 const OPERATE: Access = Access::Role(Role::Operator);
 const FORM_BYTES_MAX: usize = 4096;
@@ -57,6 +59,11 @@ pub fn pages() -> Vec<Operation<Parts>> {
         post("/console/stock/operate", "operateStockForm", OPERATE, operate).form(),
         post("/console/claims/operate", "operateClaimForm", OPERATE, operate_claim).form(),
         get("/console/warehouses", "showWarehouses", READ, warehouses),
+        get(transfers::PATH, "showTransfers", READ, transfers::list),
+        get("/console/transfers/{transfer}", "showTransfer", READ, transfers::one),
+        post("/console/transfers/send", "sendTransferForm", OPERATE, transfers::send).form(),
+        post("/console/transfers/arrive", "arriveTransferForm", OPERATE, transfers::arrive).form(),
+        post("/console/transfers/close", "closeTransferForm", OPERATE, transfers::close).form(),
         get(TRAIL, "showStockTrail", READ, trail),
         post("/console/warehouses/put", "putWarehouseForm", OPERATE, put_warehouse).form(),
     ]
@@ -88,6 +95,10 @@ fn kind_words(lang: Lang, kind: Kind) -> &'static str {
         Kind::TakeBack => lang.say("came back", "退回"),
         Kind::Scrap => lang.say("scrapped", "报废"),
         Kind::Claim => lang.say("claimed for a sale", "划给活动"),
+        Kind::Dispatch => lang.say("left for another warehouse", "调拨出库"),
+        Kind::Expect => lang.say("on its way here", "调拨在途"),
+        Kind::Arrive => lang.say("arrived from another warehouse", "调拨入库"),
+        Kind::Lose => lang.say("lost on its way", "调拨丢失"),
         Kind::ReturnClaim => lang.say("given back by a sale", "活动退回"),
     }
 }
@@ -126,6 +137,7 @@ async fn stock(
         }
         p { a href={ "/console/claims?lang=" (lang.code()) } { (lang.say("What sales have of it", "活动占用的库存")) }
             " · " a href={ "/console/warehouses?lang=" (lang.code()) } { (lang.say("Warehouses", "仓库")) }
+            " · " a href={ (transfers::PATH) "?lang=" (lang.code()) } { (lang.say("Transfers", "调拨")) }
             " · " a href="/api/v1/store/stock-sheet" { (lang.say("All as a sheet (CSV)", "导出全部（CSV）")) } }
         @if found.is_empty() { p { (lang.say("There are none.", "没有匹配的 SKU。")) } }
         @else { (levels(lang, &found)) }
@@ -200,6 +212,7 @@ async fn in_warehouse(
             (number(lang, lang.say("Free", "可售"), level.free))
             (number(lang, lang.say("Reserved for orders", "订单预留"), level.reserved))
             (number(lang, lang.say("Claimed for sales", "活动占用"), level.claimed))
+            (number(lang, lang.say("On its way", "在途"), level.in_transit))
         } } }
         @if all.len() > 1 { (in_each(lang, &at, &level, &all)) h2 { (name) } }
         @if let Some(by) = signed_in.as_ref().filter(|by| by.may(Role::Operator)) { (forms(lang, by, &level, &at)) }
@@ -221,6 +234,7 @@ fn in_each(lang: Lang, at: &Spot, level: &LevelView, all: &[Warehouse]) -> Marku
         lang.say("Free", "可售"),
         lang.say("Reserved for orders", "订单预留"),
         lang.say("Claimed for sales", "活动占用"),
+        lang.say("On its way here", "在途"),
         lang.say("Sends orders", "是否发货"),
     ];
     let of = |of: &Warehouse| level.warehouses.iter().find(|level| level.warehouse == of.warehouse);
@@ -233,7 +247,7 @@ fn in_each(lang: Lang, at: &Spot, level: &LevelView, all: &[Warehouse]) -> Marku
                     a href={ "/console/stock/" (at.sku) "/" (one.warehouse) "?lang=" (lang.code()) }
                         aria-current=[(one.warehouse == at.warehouse).then_some("true")] { (one.name) }
                 }
-                @for units in of(one).map_or([0; 4], |of| [of.on_hand, of.free, of.reserved, of.claimed]) { td { (units) } }
+                @for units in of(one).map_or([0; 5], |of| [of.on_hand, of.free, of.reserved, of.claimed, of.in_transit]) { td { (units) } }
                 td { @if one.ships { (lang.say("yes", "是")) } @else { (lang.say("no", "否")) } }
             } } }
         } }
@@ -259,6 +273,7 @@ fn ledger(lang: Lang, entries: &[LedgerEntry]) -> Markup {
                 td { (of.units) } td { (of.of_claim) }
                 td {
                     @if let Some(order) = &of.order { a href={ "/console/orders/" (order) "?lang=" (lang.code()) } { (order) } }
+                    @else if let Some(of) = &of.transfer { a href={ (transfers::PATH) "/" (of) "?lang=" (lang.code()) } { (of) } }
                     @else if let Some(sale) = &of.sale { a href={ "/console/claims?sale=" (sale) "&lang=" (lang.code()) } { (sale) } }
                 }
                 td { (of.actor) } td { (of.reason) }
@@ -314,6 +329,11 @@ fn forms(lang: Lang, by: &SignedIn, level: &LevelView, at: &Spot) -> Markup {
 
 /// Back to a page, or what was wrong, with a link to it.
 fn answer(lang: Lang, page: &str, done: Result<(), StoreError>) -> Result<Response, Problem> {
+    answer_at((lang, "/console/stock"), page, done)
+}
+
+fn answer_at(at: (Lang, &str), page: &str, done: Result<(), StoreError>) -> Result<Response, Problem> {
+    let (lang, _) = at;
     match done {
         Ok(()) => Ok(Redirect::to(page).into_response()),
         Err(StoreError::Invalid(why) | StoreError::Conflict(why)) => {
@@ -323,7 +343,7 @@ fn answer(lang: Lang, page: &str, done: Result<(), StoreError>) -> Result<Respon
                 p role="alert" { (why) }
                 p { a href=(page) { (lang.say("Back", "返回")) } }
             };
-            let shown = wide(&CONSOLE_PLACES, (lang, "/console/stock"), title, &body);
+            let shown = wide(&CONSOLE_PLACES, at, title, &body);
             Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response())
         }
         Err(error) => Err(of_store(error)),

@@ -3,7 +3,9 @@
 
 use crate::{
     audit::{self, Found},
-    core::{self, Change, Claim, Houses, Kind, Refused, Reservation, Spot, UNITS_MAX, Unfit},
+    core::{
+        self, Change, Claim, Houses, Kind, Refused, Reservation, Spot, TransferRefused, UNITS_MAX, Unfit,
+    },
     store::{self, Remembered, Stored},
     transactions::{self, RETURNED_MAX, Reserving, StockError, Wanted},
     warehouses::{self, Warehouse},
@@ -12,7 +14,7 @@ use contracts::{
     Actor, CommandKey, SaleId,
     store::{
         Asked, CameBack, OrderId, Posts, Reserved, Sku, Stock, StockLevel, StockLine, StoreError, TakenFrom,
-        WarehouseId,
+        TransferId, WarehouseId,
     },
 };
 use engines::{
@@ -29,7 +31,7 @@ use engines::{
     },
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, Semaphore},
@@ -39,6 +41,7 @@ use units::TimeMs;
 use web::{command_key::hash, warning::Warning};
 
 pub mod sheets;
+pub mod transfers;
 
 /// Reservations that one transaction ends.
 const EXPIRED_MAX: usize = 50;
@@ -111,6 +114,11 @@ pub struct LevelView {
     pub claimed: u64,
     /// What others may have: what nothing is set aside of, in warehouses that orders are sent from.
     pub free: u64,
+    /// On their way from one warehouse to another, and on hand in none.
+    // Answers that were remembered for their keys by earlier builds have none.
+    #[serde(default)]
+    #[schemars(!default)]
+    pub in_transit: u64,
     /// How many entries its ledgers have.
     pub sequence: u64,
     // Answers that were remembered for their keys by earlier builds have none.
@@ -129,6 +137,10 @@ pub struct SpotLevel {
     pub claimed: u64,
     /// What nothing is set aside of.
     pub free: u64,
+    /// On their way here.
+    #[serde(default)]
+    #[schemars(!default)]
+    pub in_transit: u64,
     /// The number of the last entry of its ledger here.
     pub sequence: u64,
 }
@@ -137,13 +149,15 @@ impl LevelView {
     /// Adds up the levels of a SKU in its warehouses; `houses` are those that orders are sent from.
     pub(crate) fn of(sku: Sku, levels: &[Stored], houses: &Houses) -> Self {
         let warehouses = Vec::with_capacity(levels.len());
-        let mut of = Self { sku, on_hand: 0, reserved: 0, claimed: 0, free: 0, sequence: 0, warehouses };
+        let (on_hand, reserved, claimed, free, in_transit, sequence) = (0, 0, 0, 0, 0, 0);
+        let mut of = Self { sku, on_hand, reserved, claimed, free, in_transit, sequence, warehouses };
         for Stored { at, level, sequence } in levels {
             let (warehouse, free) = (at.warehouse.clone(), level.free());
-            let core::Level { on_hand, reserved, claimed } = *level;
+            let core::Level { on_hand, reserved, claimed, in_transit } = *level;
             of.on_hand += on_hand;
             of.reserved += reserved;
             of.claimed += claimed;
+            of.in_transit += in_transit;
             of.free += if houses.contains_key(&warehouse) { free } else { 0 };
             of.sequence += sequence;
             of.warehouses.push(SpotLevel {
@@ -152,6 +166,7 @@ impl LevelView {
                 reserved,
                 claimed,
                 free,
+                in_transit,
                 sequence: *sequence,
             });
         }
@@ -175,6 +190,8 @@ pub(crate) struct LedgerEntry {
     pub(crate) order: Option<OrderId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sale: Option<SaleId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) transfer: Option<TransferId>,
     pub(crate) actor: String,
     pub(crate) reason: String,
 }
@@ -194,8 +211,10 @@ fn of_stock(error: StockError) -> StoreError {
         StockError::UnknownSku(_)
         | StockError::UnknownWarehouse(_)
         | StockError::NoClaim(_)
+        | StockError::NoTransfer(_)
         | StockError::NoReservation(_) => StoreError::NotFound(why),
-        StockError::Number { why: Unfit::TooMany, .. } => StoreError::Invalid(why),
+        StockError::Number { why: Unfit::TooMany, .. }
+        | StockError::Transfer(_, TransferRefused::SamePlace) => StoreError::Invalid(why),
         StockError::Order(_, Refused::Unfit(..)) => {
             tracing::error!(why, "the stock's tables do not agree: audit them");
             StoreError::Unavailable(why)
@@ -207,6 +226,8 @@ fn of_stock(error: StockError) -> StoreError {
         | StockError::Order(..)
         | StockError::Changed { .. }
         | StockError::Moved { .. }
+        | StockError::Transfer(..)
+        | StockError::OtherTransfer(_)
         | StockError::OtherTakeBack { .. }
         | StockError::OtherCommand => StoreError::Conflict(why),
     }
@@ -526,6 +547,7 @@ impl Service {
             of_claim: entry.moved.movement.of_claim,
             order: entry.moved.order,
             sale: entry.moved.sale,
+            transfer: entry.moved.transfer,
             actor: entry.by.name,
             reason: entry.by.reason,
         };
@@ -657,12 +679,15 @@ fn moved(tx: &mut Tx<'_>, now: TimeMs, by: &Actor, at: &Spot, change: Change) ->
 }
 
 /// Does something once for a key; a repeat of the same gets the same answer.
-fn once(
+fn once<T>(
     tx: &mut Tx<'_>,
     now: TimeMs,
     CommandKey { id, command }: CommandKey,
-    act: impl FnOnce(&mut Tx<'_>) -> Result<Moved, StockError>,
-) -> Result<Moved, StockError> {
+    act: impl FnOnce(&mut Tx<'_>) -> Result<T, StockError>,
+) -> Result<T, StockError>
+where
+    T: Serialize + DeserializeOwned,
+{
     let unreadable = |error: serde_json::Error| SqlError::Defect(format!("a command's answer: {error}"));
     match store::remember(tx, now, id, command)? {
         Remembered::Answer(answer) => Ok(serde_json::from_str(&answer).map_err(unreadable)?),

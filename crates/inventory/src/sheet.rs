@@ -110,6 +110,7 @@ mod tests {
             reserved: 2,
             claimed: 1,
             free: on_hand - 3,
+            in_transit: 0,
             sequence,
         };
         let level = LevelView {
@@ -118,6 +119,7 @@ mod tests {
             reserved: 4,
             claimed: 2,
             free: 6,
+            in_transit: 0,
             sequence: 9,
             warehouses: vec![at("main", 5, 4), at("north", 7, 5)],
         };

@@ -2,7 +2,7 @@
 //! [`core`](crate::core) has them.
 //!
 //! Locks are taken in one order, so that transactions of different orders never lock each other
-//! out: first a command's key, then reservations by their id, then levels by SKU and warehouse,
+//! out: first a command's key, then reservations by their id, or a transfer, then levels by SKU and warehouse,
 //! then claims. Keys and reservations that may not be there are inserted before they are read: a
 //! lock on a gap between rows would be in the way of every new one. Of levels and claims it may be:
 //! new ones are rare.
@@ -10,11 +10,12 @@
 use crate::{
     core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, Spot, State},
     events,
+    transfers::TRANSFERS,
     warehouses::{TRAIL, WAREHOUSES},
 };
 use contracts::{
     Actor, SaleId,
-    store::{OrderId, Sku},
+    store::{OrderId, Sku, TransferId},
 };
 use engines::{
     params, row,
@@ -26,7 +27,7 @@ use units::{DurationMs, TimeMs};
 /// How long a command's key is remembered.
 const COMMAND_KEPT: DurationMs = DurationMs(7 * 24 * 3_600_000);
 
-pub(crate) const MIGRATIONS: &[Migration] = &[LEVELS, WAREHOUSES, TRAIL];
+pub(crate) const MIGRATIONS: &[Migration] = &[LEVELS, WAREHOUSES, TRAIL, TRANSFERS];
 
 const LEVELS: Migration = Migration {
     name: "levels, the ledger, claims, reservations, what came back, commands, and the outbox",
@@ -81,7 +82,7 @@ pub(crate) struct Stored {
     pub(crate) sequence: u64,
 }
 
-const LEVEL: &str = "sku, warehouse, on_hand, reserved, claimed, sequence";
+const LEVEL: &str = "sku, warehouse, on_hand, reserved, claimed, in_transit, sequence";
 
 fn spot(row: &Row<'_>) -> Result<Spot, SqlError> {
     Ok(Spot { sku: row.parsed(0, "a sku")?, warehouse: row.parsed(1, "a warehouse")? })
@@ -90,8 +91,13 @@ fn spot(row: &Row<'_>) -> Result<Spot, SqlError> {
 fn stored(row: &Row<'_>) -> Result<Stored, SqlError> {
     Ok(Stored {
         at: spot(row)?,
-        level: Level { on_hand: row.count(2)?, reserved: row.count(3)?, claimed: row.count(4)? },
-        sequence: row.count(5)?,
+        level: Level {
+            on_hand: row.count(2)?,
+            reserved: row.count(3)?,
+            claimed: row.count(4)?,
+            in_transit: row.count(5)?,
+        },
+        sequence: row.count(6)?,
     })
 }
 
@@ -195,11 +201,11 @@ pub(crate) fn save(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, locked: &mut Locked)
     for (spot, shelf) in &locked.shelves {
         let (sku, warehouse) = (spot.sku.as_str(), spot.warehouse.as_str());
         if moved.contains(spot) {
-            let Level { on_hand, reserved, claimed } = shelf.level;
+            let Level { on_hand, reserved, claimed, in_transit } = shelf.level;
             tx.execute(
-                "UPDATE levels SET on_hand = ?, reserved = ?, claimed = ?, sequence = ? \
+                "UPDATE levels SET on_hand = ?, reserved = ?, claimed = ?, in_transit = ?, sequence = ? \
                  WHERE sku = ? AND warehouse = ?",
-                params![on_hand, reserved, claimed, shelf.sequence, sku, warehouse],
+                params![on_hand, reserved, claimed, in_transit, shelf.sequence, sku, warehouse],
             )?;
         }
         for (sale, claim) in &shelf.claims {
@@ -257,11 +263,12 @@ fn write_entries(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, written: &[Written]) -
             order.as_ref(),
             moved.sale.as_ref().map(SaleId::as_str),
             &by.name,
-            &by.reason
+            &by.reason,
+            moved.transfer.as_ref().map(TransferId::as_str)
         ]
     });
     tx.insert_all(
-        "INSERT INTO entries (sku, warehouse, sequence, at, kind, units, of_claim, order_id, sale, actor, reason)",
+        "INSERT INTO entries (sku, warehouse, sequence, at, kind, units, of_claim, order_id, sale, actor, reason, transfer)",
         &rows.collect::<Vec<_>>(),
     )
 }
@@ -275,7 +282,7 @@ pub(crate) struct Entry {
     pub(crate) by: Actor,
 }
 
-const ENTRY: &str = "sequence, at, kind, units, of_claim, order_id, sale, actor, reason";
+const ENTRY: &str = "sequence, at, kind, units, of_claim, order_id, sale, actor, reason, transfer";
 
 fn entry(row: &Row<'_>) -> Result<Entry, SqlError> {
     let kind = Kind::from_name(&row.text(2)?).ok_or_else(|| unexpected(2, "a kind of movement"))?;
@@ -284,11 +291,12 @@ fn entry(row: &Row<'_>) -> Result<Entry, SqlError> {
         None => None,
     };
     let sale = row.maybe_text(6)?.map(|sale| sale.parse().map_err(|_| unexpected(6, "a sale")));
+    let transfer = row.maybe_text(9)?.map(|id| id.parse().map_err(|_| unexpected(9, "a transfer")));
     let movement = Movement { kind, units: row.int(3)?, of_claim: row.count(4)? };
     Ok(Entry {
         sequence: row.count(0)?,
         at: TimeMs(row.count(1)?),
-        moved: Move { movement, order, sale: sale.transpose()? },
+        moved: Move { movement, order, sale: sale.transpose()?, transfer: transfer.transpose()? },
         by: Actor { name: row.text(7)?, reason: row.text(8)? },
     })
 }
@@ -481,7 +489,7 @@ pub(crate) fn reservations(
     Ok(found)
 }
 
-fn quantity(row: &Row<'_>, column: usize) -> Result<u32, SqlError> {
+pub(crate) fn quantity(row: &Row<'_>, column: usize) -> Result<u32, SqlError> {
     u32::try_from(row.count(column)?).map_err(|_| unexpected(column, "a quantity"))
 }
 

@@ -3,7 +3,8 @@
 
 use crate::{
     core::{
-        self, Basket, Change, Houses, Line, Refused, Reservation, Shelves, Spot, State, UNITS_MAX, Unfit,
+        self, Basket, Change, Houses, Line, Refused, Reservation, Shelves, Spot, State, TransferRefused,
+        UNITS_MAX, Unfit,
     },
     sheet::SheetCount,
     store::{self, Locked, Stored},
@@ -11,7 +12,7 @@ use crate::{
 };
 use contracts::{
     Actor, SaleId,
-    store::{CameBack, OrderId, Sku, WarehouseId},
+    store::{CameBack, OrderId, Sku, TransferId, WarehouseId},
 };
 use engines::sql::{
     SqlError, Tx,
@@ -24,6 +25,8 @@ use std::{
 };
 use units::{DurationMs, TimeMs};
 use web::command_key::hash;
+
+pub(crate) mod transfers;
 
 const TAKE_BACKS: &str = "floodgate inventory take-backs v1";
 /// A reservation whose end the core refuses, for its tables do not agree, is tried again after
@@ -63,6 +66,10 @@ pub(crate) enum StockError {
         seen: u64,
         sequence: u64,
     },
+    Transfer(TransferId, TransferRefused),
+    NoTransfer(TransferId),
+    /// The name was used before, for something else.
+    OtherTransfer(TransferId),
     NoClaim(SaleId),
     NoReservation(OrderId),
     Order(OrderId, Refused),
@@ -129,6 +136,23 @@ impl fmt::Display for StockError {
                 "sequence: units of sku {sku} have moved in warehouse {warehouse} since the sheet was written \
                  (entry {seen}, and now {sequence}): take a new one"
             ),
+            Self::Transfer(_, TransferRefused::Unfit(spot, why)) => {
+                let (field, sku) = ("lines", spot.sku.clone());
+                Self::Number { field, sku, why: *why }.fmt(f)
+            }
+            Self::Transfer(id, TransferRefused::SamePlace) => {
+                write!(f, "transfer {id}: from and to are the same warehouse")
+            }
+            Self::Transfer(id, TransferRefused::Closed) => {
+                write!(f, "transfer {id}: it is closed: adjust the stock for what was found since")
+            }
+            Self::Transfer(id, TransferRefused::NotInTransit { sku, in_transit }) => {
+                write!(f, "transfer {id}: of sku {sku} only {in_transit} units are on their way")
+            }
+            Self::NoTransfer(id) => write!(f, "transfer {id}: there is none of this name"),
+            Self::OtherTransfer(id) => {
+                write!(f, "transfer {id}: the name was used before, for another one")
+            }
             Self::OtherTakeBack { order, key } => {
                 write!(f, "order {order}: the key {key:?} was used for another return")
             }

@@ -10,4 +10,5 @@ mod random_commands;
 mod said_again;
 mod sheets;
 mod told;
+mod transfers;
 mod warehouses;

@@ -1,0 +1,119 @@
+//! Transfers: each step in one transaction.
+
+use super::StockError;
+use crate::{
+    core::{Basket, Shelves, Spot, Transfer, TransferRefused},
+    store::{self, Locked},
+    transfers, warehouses,
+};
+use contracts::{
+    Actor,
+    store::{TransferId, WarehouseId},
+};
+use engines::sql::{SqlError, Tx};
+use units::TimeMs;
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sending {
+    pub(crate) transfer: TransferId,
+    pub(crate) from: WarehouseId,
+    pub(crate) to: WarehouseId,
+    pub(crate) basket: Basket,
+    pub(crate) expected_at: Option<TimeMs>,
+}
+
+/// Sends units off, unless that is done already. Returns the transfer, and whether it is new.
+pub(crate) fn send(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    by: &Actor,
+    of: &Sending,
+) -> Result<(Transfer, bool), StockError> {
+    let refused = |why| StockError::Transfer(of.transfer.clone(), why);
+    // Before the levels are locked, as those do who change it.
+    if !transfers::begin(tx, now, of)? {
+        let found = transfers::find(tx, &of.transfer, false)?;
+        return repeated(found.ok_or(SqlError::Contended)?, of);
+    }
+    let known = warehouses::all(tx)?;
+    if let Some(none) = [&of.from, &of.to].into_iter().find(|id| known.iter().all(|of| of.warehouse != **id))
+    {
+        return Err(StockError::UnknownWarehouse(none.clone()));
+    }
+    let mut locked = store::lock(tx, of.basket.keys().map(|sku| (sku, None)))?;
+    if let Some(sku) = of.basket.keys().find(|sku| locked.shelves.keys().all(|at| at.sku != **sku)) {
+        return Err(StockError::UnknownSku(sku.clone()));
+    }
+    for sku in of.basket.keys() {
+        for warehouse in [&of.from, &of.to] {
+            has_shelf(tx, &Spot { sku: sku.clone(), warehouse: warehouse.clone() }, &mut locked)?;
+        }
+    }
+    let (places, times) = ([of.from.clone(), of.to.clone()], (now, of.expected_at));
+    let sent = Transfer::send(of.transfer.clone(), places, &of.basket, times, &mut locked.shelves);
+    let sent = sent.map_err(refused)?;
+    transfers::put_lines(tx, &sent)?;
+    store::save(tx, now, by, &mut locked)?;
+    Ok((sent, true))
+}
+
+fn repeated(found: Transfer, of: &Sending) -> Result<(Transfer, bool), StockError> {
+    let has_line = |(sku, line): (_, &crate::core::TransferLine)| of.basket.get(sku) == Some(&line.sent);
+    let is_same = found.from == of.from
+        && found.to == of.to
+        && found.expected_at == of.expected_at
+        && found.lines.len() == of.basket.len()
+        && found.lines.iter().all(has_line);
+    match is_same {
+        true => Ok((found, false)),
+        false => Err(StockError::OtherTransfer(of.transfer.clone())),
+    }
+}
+
+fn has_shelf(tx: &mut Tx<'_>, at: &Spot, locked: &mut Locked) -> Result<(), StockError> {
+    if !locked.shelves.contains_key(at) {
+        store::make_known(tx, at)?;
+        store::lock_also(tx, at, locked)?;
+    }
+    Ok(())
+}
+
+/// Units of it arrive.
+pub(crate) fn arrive(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    by: &Actor,
+    id: &TransferId,
+    basket: &Basket,
+) -> Result<Transfer, StockError> {
+    change(tx, now, by, id, |of, shelves| of.arrive(basket, shelves).map(|()| true))
+}
+
+/// What has not arrived is lost.
+pub(crate) fn close(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    by: &Actor,
+    id: &TransferId,
+) -> Result<Transfer, StockError> {
+    change(tx, now, by, id, Transfer::close)
+}
+
+fn change(
+    tx: &mut Tx<'_>,
+    now: TimeMs,
+    by: &Actor,
+    id: &TransferId,
+    act: impl FnOnce(&mut Transfer, &mut Shelves) -> Result<bool, TransferRefused>,
+) -> Result<Transfer, StockError> {
+    let before = transfers::find(tx, id, true)?.ok_or_else(|| StockError::NoTransfer(id.clone()))?;
+    let mut locked = store::lock(tx, before.lines.keys().map(|sku| (sku, None)))?;
+    let mut of = before.clone();
+    let acted = act(&mut of, &mut locked.shelves);
+    if acted.map_err(|why| StockError::Transfer(id.clone(), why))? {
+        transfers::put(tx, &before, &of)?;
+        store::save(tx, now, by, &mut locked)?;
+    }
+    Ok(of)
+}
