@@ -184,7 +184,8 @@ pub(crate) fn always(outside: &Outside, books: &Books) -> Check {
     orders::one_for_each_hold(outside, &orders, false)?;
     list::is_not_ahead(outside, &orders)?;
     stock::levels(outside)?;
-    stock::booked(outside, books)
+    stock::booked(outside, books)?;
+    stock::transfers(outside, books)
 }
 
 /// What holds from one look to the next.

@@ -13,11 +13,13 @@ use crate::{
 use contracts::{
     Actor,
     store::{
-        CameBack, Delivery, OrderState, OrderView, ReturnState, ReturnView, Sku, StoreError, WarehouseId,
+        CameBack, Delivery, OrderState, OrderView, ReturnState, ReturnView, Sku, StockLine, StoreError,
+        TransferId, WarehouseId,
     },
 };
 use inventory::{
     core::{Change, Spot},
+    service::transfers::Send,
     warehouses::Warehouse,
 };
 use order::core::{Command, returns::Step};
@@ -39,10 +41,22 @@ pub(crate) struct Booked {
     pub(crate) answered: Option<i64>,
 }
 
+/// A transfer that an operator has sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sent {
+    pub(crate) units: i64,
+    pub(crate) is_answered: bool,
+    /// Of what they said has arrived: what was answered, and all of it.
+    pub(crate) arrived: i64,
+    pub(crate) tried: i64,
+}
+
 /// What operators have done.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     pub(crate) booked: Mutex<BTreeMap<String, Booked>>,
+    /// By the transfers' names.
+    pub(crate) sent: Mutex<BTreeMap<String, Sent>>,
     number: Mutex<u64>,
     /// Whether the day is over.
     pub(crate) is_over: AtomicBool,
@@ -197,7 +211,8 @@ impl Operators {
         let (world, skus) = (self.world(), all_skus());
         let sku = world.pick(&skus);
         let at = self.spot(&sku, world.below(WAREHOUSES.len() as u64) as usize);
-        match world.below(7) {
+        match world.below(9) {
+            7 | 8 => self.transfer(sku).await,
             0 | 1 => self.book(at, Change::Receive { units: 1 + world.below(9) }).await,
             2 => self.book(at, Change::Adjust { change: 1 + world.below(3) as i64 }).await,
             3 => self.book(at, Change::Adjust { change: -1 - world.below(3) as i64 }).await,
@@ -215,6 +230,84 @@ impl Operators {
                 }
             }
         }
+    }
+
+    /// Sends units of a SKU to another warehouse, where they arrive in two parcels, or are lost.
+    async fn transfer(&self, sku: Sku) {
+        let world = self.world();
+        let number = {
+            let mut number = lock(&self.books.number);
+            *number += 1;
+            *number
+        };
+        let (from, units) = (world.below(3) as usize, 1 + world.below(4) as u32);
+        let to = (from + 1 + world.below(2) as usize) % WAREHOUSES.len();
+        let place = |at: usize| warehouse(WAREHOUSES[at], true).warehouse;
+        let lines = |quantity: u32| vec![StockLine { sku: sku.clone(), quantity }];
+        let name = format!("t-{number}");
+        let id: TransferId = name.parse().expect("it is a transfer");
+        let of = Send {
+            transfer: id.clone(),
+            from: place(from),
+            to: place(to),
+            lines: lines(units),
+            expected_at: None,
+        };
+        lock(&self.books.sent).insert(name.clone(), Sent { units: units.into(), ..Sent::default() });
+        let note = |change: &dyn Fn(&mut Sent)| {
+            if let Some(sent) = lock(&self.books.sent).get_mut(&name) {
+                change(sent);
+            }
+        };
+        let send = |process: Arc<Process>| {
+            let of = of.clone();
+            async move { process.stock.send_transfer(by("for the other shop"), of).await.map(drop) }
+        };
+        if !self.until_it_is_done(send).await {
+            return;
+        }
+        note(&|sent| sent.is_answered = true);
+        world.reach("units leave for another warehouse");
+        for (parcel, quantity) in [units / 2, units - units / 2].into_iter().enumerate() {
+            world.pause(500, 20_000).await;
+            if world.percent(20) {
+                let close = |process: Arc<Process>| {
+                    let id = id.clone();
+                    async move { process.stock.close_transfer(by("lost"), id).await.map(drop) }
+                };
+                if self.until_it_is_done(close).await {
+                    world.reach("units are lost on their way");
+                }
+                return;
+            }
+            if quantity == 0 {
+                continue;
+            }
+            note(&|sent| sent.tried += i64::from(quantity));
+            let arrive = |process: Arc<Process>| {
+                let (id, key, lines) = (id.clone(), Some(format!("{name}-{parcel}")), lines(quantity));
+                async move { process.stock.arrive(by("a parcel"), key, id, lines).await.map(drop) }
+            };
+            if self.until_it_is_done(arrive).await {
+                note(&|sent| sent.arrived += i64::from(quantity));
+                world.reach("units arrive in another warehouse");
+            }
+        }
+    }
+
+    /// Sends a command until it is answered. Returns whether it was carried out.
+    async fn until_it_is_done<F>(&self, send: impl Fn(Arc<Process>) -> F) -> bool
+    where
+        F: Future<Output = Result<(), StoreError>> + std::marker::Send + 'static,
+    {
+        for _ in 0..30 {
+            match self.world().ask(&send).await {
+                Some(Ok(())) => return true,
+                Some(Err(StoreError::Unavailable(_))) | None => self.world().pause(100, 4_000).await,
+                Some(Err(_)) => return false,
+            }
+        }
+        false
     }
 
     async fn order_work(&self) {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 /// What must have happened, under the names that the code gives it.
-const WANTED: [&str; 56] = [
+const WANTED: [&str; 59] = [
     "a caller goes away",
     "a clock that is ahead",
     "a clock that is behind",
@@ -61,6 +61,9 @@ const WANTED: [&str; 56] = [
     "the money of one payment is taken twice",
     "two forms of one cart",
     "units are claimed for the sale",
+    "units are lost on their way",
+    "units arrive in another warehouse",
+    "units leave for another warehouse",
 ];
 /// The same of names that are put together. That an operator says of a return that its money went
 /// back elsewhere is not among them: it needs a provider that has too little left, which is rare.

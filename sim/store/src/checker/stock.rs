@@ -46,28 +46,28 @@ fn read(outside: &Outside) -> Result<BTreeMap<OrderId, Reservation>, Violation> 
 
 /// Each level is what its ledger adds up to, has what its orders and sales have, and is possible.
 pub(super) fn levels(outside: &Outside) -> Check {
-    let text = "SELECT sku, warehouse, on_hand, reserved, claimed, sequence FROM levels";
+    let text = "SELECT sku, warehouse, on_hand, reserved, claimed, in_transit, sequence FROM levels";
     let levels = look(outside, INVENTORY, |tx| {
         tx.query(text, &[], |row| {
-            let level = [row.int(2)?, row.int(3)?, row.int(4)?, row.int(5)?];
+            let level = [row.int(2)?, row.int(3)?, row.int(4)?, row.int(5)?, row.int(6)?];
             Ok((row.text(0)?, row.text(1)?, level))
         })
     })?;
     for (sku, warehouse, level) in levels {
-        let [on_hand, reserved, claimed, _] = level;
-        let is_possible = reserved >= 0 && claimed >= 0 && on_hand >= reserved + claimed;
+        let [on_hand, reserved, claimed, in_transit, _] = level;
+        let is_possible = reserved >= 0 && claimed >= 0 && in_transit >= 0 && on_hand >= reserved + claimed;
         ensure(is_possible, RULE, || {
             format!("{sku} in {warehouse}: {on_hand} on hand, {reserved} reserved, {claimed} claimed")
         })?;
         let (derived, others) = look(outside, INVENTORY, |tx| {
             let at = params![&sku, &warehouse];
             let text = "SELECT kind, units, of_claim FROM entries WHERE sku = ? AND warehouse = ?";
-            let mut derived = [0i64; 4];
+            let mut derived = [0i64; 5];
             for (kind, units, of_claim) in
                 tx.query(text, at, |row| Ok((row.text(0)?, row.int(1)?, row.int(2)?)))?
             {
                 change_by(&kind, units, of_claim).iter().zip(&mut derived).for_each(|(by, of)| *of += by);
-                derived[3] += 1;
+                derived[4] += 1;
             }
             let text = "SELECT COALESCE(SUM(l.quantity), 0) FROM reservation_lines l JOIN reservations r \
                         ON r.order_id = l.order_id WHERE l.sku = ? AND l.warehouse = ? AND r.state IN ('held', 'confirmed')";
@@ -80,32 +80,83 @@ pub(super) fn levels(outside: &Outside) -> Check {
                         ON r.order_id = l.order_id WHERE l.sku = ? AND l.warehouse = ? AND r.sale IS NOT NULL \
                         AND r.state IN ('held', 'confirmed', 'shipped')";
             let of_claims = tx.query_first(text, at, |row| row.int(0))?.unwrap_or_default();
-            Ok((derived, [by_orders, by_sales, taken - of_claims]))
+            let text = "SELECT COALESCE(SUM(l.sent - l.arrived - l.lost), 0) FROM transfer_lines l \
+                        JOIN transfers t ON t.id = l.transfer WHERE l.sku = ? AND t.to_warehouse = ?";
+            let by_transfers = tx.query_first(text, at, |row| row.int(0))?.unwrap_or_default();
+            Ok((derived, [by_orders, by_sales, taken - of_claims, by_transfers]))
         })?;
         ensure(level == derived, RULE, || {
             format!("{sku} in {warehouse}: its level is {level:?}, its ledger says {derived:?}")
         })?;
-        ensure(others == [reserved, claimed, 0], RULE, || {
+        ensure(others == [reserved, claimed, 0, in_transit], RULE, || {
             format!(
-                "{sku} in {warehouse}: {reserved} reserved and {claimed} claimed; orders, sales and taken claims say {others:?}"
+                "{sku} in {warehouse}: {reserved} reserved, {claimed} claimed and {in_transit} in transit; orders, sales, taken claims and transfers say {others:?}"
             )
         })?;
     }
     Ok(())
 }
 
-/// What a movement does to what is on hand, reserved and claimed.
-pub(super) fn change_by(kind: &str, units: i64, of_claim: i64) -> [i64; 3] {
+/// What a movement does to what is on hand, reserved, claimed and in transit.
+pub(super) fn change_by(kind: &str, units: i64, of_claim: i64) -> [i64; 4] {
     match kind {
-        "receive" | "adjust" | "count" | "take_back" => [units, 0, 0],
-        "scrap" => [-units, 0, 0],
-        "reserve" => [0, units, -of_claim],
-        "release" | "expire" => [0, -units, of_claim],
-        "ship" => [-units, -units, 0],
-        "claim" => [0, 0, units],
-        "return_claim" => [0, 0, -units],
-        _ => [0, 0, 0],
+        "receive" | "adjust" | "count" | "take_back" => [units, 0, 0, 0],
+        "scrap" | "dispatch" => [-units, 0, 0, 0],
+        "reserve" => [0, units, -of_claim, 0],
+        "release" | "expire" => [0, -units, of_claim, 0],
+        "ship" => [-units, -units, 0, 0],
+        "claim" => [0, 0, units, 0],
+        "return_claim" => [0, 0, -units, 0],
+        "expect" => [0, 0, 0, units],
+        "arrive" => [units, 0, 0, -units],
+        "lose" => [0, 0, 0, -units],
+        _ => [0, 0, 0, 0],
     }
+}
+
+/// What operators have sent from one warehouse to another has left the one once, and has arrived in
+/// the other as often as they said, or is lost, or is on its way.
+pub(super) fn transfers(outside: &Outside, books: &Books) -> Check {
+    const RULE: &str = "STORE-TRANSFERS";
+    let rows = look(outside, INVENTORY, |tx| {
+        let text = "SELECT l.transfer, l.sku, l.sent, l.arrived, l.lost, t.state, t.from_warehouse, t.to_warehouse \
+                    FROM transfer_lines l JOIN transfers t ON t.id = l.transfer";
+        tx.query(text, &[], |row| {
+            let place = [row.text(1)?, row.text(6)?, row.text(7)?];
+            Ok((row.text(0)?, place, [row.int(2)?, row.int(3)?, row.int(4)?], row.text(5)?))
+        })
+    })?;
+    for (transfer, [sku, from, to], [sent, arrived, lost], state) in &rows {
+        let units = |kind: &str, warehouse: &str| {
+            look(outside, INVENTORY, |tx| {
+                let text = "SELECT COALESCE(SUM(units), 0) FROM entries \
+                            WHERE transfer = ? AND sku = ? AND warehouse = ? AND kind = ?";
+                tx.query_first(text, params![transfer, sku, warehouse, kind], |row| row.int(0))
+            })
+        };
+        let of = [("dispatch", from), ("expect", to), ("arrive", to), ("lose", to)];
+        let of = of.map(|(kind, warehouse)| units(kind, warehouse));
+        let mut moved = Vec::new();
+        for units in of {
+            moved.push(units?.unwrap_or_default());
+        }
+        let is_closed = sent - arrived - lost == 0;
+        let is_sound = moved == [*sent, *sent, *arrived, *lost] && is_closed == (state == "closed");
+        ensure(is_sound, RULE, || {
+            format!(
+                "{transfer}: {sent} sent, {arrived} arrived, {lost} lost, {state}: the ledger has {moved:?}"
+            )
+        })?;
+        let said = lock(&books.sent).get(transfer).copied().unwrap_or_default();
+        let is_as_said = said.units == *sent && (said.arrived..=said.tried).contains(arrived);
+        ensure(is_as_said, RULE, || {
+            format!("{transfer}: {sent} sent and {arrived} arrived; operators said {said:?}")
+        })?;
+    }
+    let known = |name: &String| rows.iter().any(|(transfer, ..)| transfer == name);
+    let gone =
+        lock(&books.sent).iter().find(|(name, of)| of.is_answered && !known(name)).map(|of| of.0.clone());
+    ensure(gone.is_none(), RULE, || format!("{gone:?} was sent, and there is no such transfer"))
 }
 
 /// What operators booked stands in the ledger once, if it was answered.

@@ -158,6 +158,9 @@ fn event_of(kind: &str) -> Option<&'static str> {
         "take_back" => "returned",
         "claim" => "claimed",
         "return_claim" => "claim_returned",
+        "dispatch" => "dispatched",
+        "arrive" => "arrived",
+        "lose" => "lost",
         _ => return None,
     })
 }
@@ -184,11 +187,11 @@ pub(super) fn stock(outside: &Outside) -> Check {
     type Place = (String, String);
     type Moved = (String, String, Place, i64, i64);
     let mut want: BTreeMap<Moved, i64> = BTreeMap::new();
-    let mut levels: BTreeMap<(Place, i64), [i64; 3]> = BTreeMap::new();
-    let mut level = [0; 3];
+    let mut levels: BTreeMap<(Place, i64), [i64; 4]> = BTreeMap::new();
+    let mut level = [0; 4];
     for entry in entries {
         if entry.sequence == 1 {
-            level = [0; 3];
+            level = [0; 4];
         }
         let change = change_by(&entry.kind, entry.units, entry.of_claim);
         level.iter_mut().zip(change).for_each(|(of, by)| *of += by);
@@ -205,17 +208,19 @@ pub(super) fn stock(outside: &Outside) -> Check {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let number = |value: &Value| value.as_i64().unwrap_or(-1);
         let kind = text(&event["type"]).trim_start_matches("floodgate.stock.").to_owned();
-        let (order, subject) = (text(&event["data"]["order"]), text(&event["subject"]));
+        let (order, transfer) = (text(&event["data"]["order"]), text(&event["data"]["transfer"]));
+        let subject = text(&event["subject"]);
         for line in event["data"]["lines"].as_array().unwrap_or(&Vec::new()) {
             let sequence = number(&line["sequence"]);
             let place = (text(&line["sku"]), text(&line["warehouse"]));
             let (units, of_claim) = (number(&line["units"]), number(&line["of_claim"]));
             let key = (kind.clone(), order.clone(), place.clone(), units, of_claim);
             *told.entry(key).or_default() += 1;
-            let then = ["on_hand", "reserved", "claimed"].map(|what| number(&line[what]));
+            let then = ["on_hand", "reserved", "claimed", "in_transit"].map(|what| number(&line[what]));
             let is_so = levels.get(&(place.clone(), sequence)) == Some(&then);
             let is_later = last.insert(place.clone(), sequence).is_none_or(|before| before <= sequence);
-            let is_of = if order.is_empty() { subject == place.0 } else { subject == order };
+            let of = [&order, &transfer, &place.0].into_iter().find(|of| !of.is_empty());
+            let is_of = of == Some(&subject);
             ensure(is_so && is_later && is_of, RULE, || format!("of the stock was told {event}"))?;
         }
     }
