@@ -7,7 +7,6 @@ use crate::{
     sheet,
 };
 use axum::{
-    body::{Body, Bytes},
     extract::{Path, Request, State},
     response::{IntoResponse, Response},
 };

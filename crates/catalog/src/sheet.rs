@@ -70,7 +70,7 @@ pub fn write(products: &[Product], with_head: bool) -> Vec<u8> {
                 guarded(&variant.name.en),
                 guarded(&variant.name.zh),
                 written_price(variant.price).into(),
-                variant.price.currency.to_string().into(),
+                variant.price.currency.as_str().to_owned().into(),
             ]
         })
     });

@@ -105,13 +105,6 @@ fn event(at: TimeMs, by: &Actor, name: &str, entries: &[&Written], last: &Last<'
     let (first, sequence) = (&entries[0].at, entries[0].sequence);
     let (order, transfer) = (entries[0].moved.order, entries[0].moved.transfer.as_ref());
     let sale = entries.iter().find_map(|entry| entry.moved.sale.as_ref());
-    let line = |Written { at, moved, .. }: &&'_ Written| -> Option<Line<'_>> {
-        let Written { sequence, level, .. } = last.get(&(order, transfer, at))?;
-        let Level { on_hand, reserved, claimed, in_transit } = *level;
-        let Movement { units, of_claim, .. } = moved.movement;
-        let (Spot { sku, warehouse }, sequence, free) = (at, *sequence, level.free());
-        Some(Line { sku, warehouse, units, of_claim, on_hand, reserved, claimed, free, in_transit, sequence })
-    };
     let of = order.map(|order| order.to_string()).or_else(|| transfer.map(ToString::to_string));
     let event = Event {
         specversion: "1.0",
@@ -128,8 +121,18 @@ fn event(at: TimeMs, by: &Actor, name: &str, entries: &[&Written], last: &Last<'
             transfer,
             actor: &by.name,
             reason: &by.reason,
-            lines: entries.iter().filter_map(|entry| line(entry)).collect(),
+            lines: entries.iter().map(|entry| line(entry, last)).collect(),
         },
     };
     serde_json::to_string(&event).expect("numbers and texts are written")
+}
+
+/// A line, with the level after the last that was done in its ledger for the same subject.
+fn line<'a>(entry: &'a Written, last: &Last<'_>) -> Line<'a> {
+    let Written { at: Spot { sku, warehouse }, moved, .. } = entry;
+    let of = last.get(&(moved.order, moved.transfer.as_ref(), &entry.at)).copied().unwrap_or(entry);
+    let Level { on_hand, reserved, claimed, in_transit } = of.level;
+    let Movement { units, of_claim, .. } = moved.movement;
+    let (free, sequence) = (of.level.free(), of.sequence);
+    Line { sku, warehouse, units, of_claim, on_hand, reserved, claimed, free, in_transit, sequence }
 }

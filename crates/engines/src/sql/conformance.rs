@@ -335,7 +335,7 @@ async fn many_rows_are_inserted_without_those_that_are_there(sql: &Sql) {
     let refused = sql.write(|tx| {
         let insert = "INSERT INTO things (id, name, amount, note)";
         let rows = [1u8, 50].map(|id| [id; 16]);
-        tx.insert_all(insert, &rows.each_ref().map(|id| row![id, "new", 1, None::<&str>]))
+        tx.insert_all(insert, &rows.each_ref().map(|id| row![id, "new", 1u64, None::<&str>]))
     });
     assert!(matches!(refused.await, Err(SqlError::Duplicate(_))));
 }

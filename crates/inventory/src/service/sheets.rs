@@ -113,7 +113,8 @@ impl Service {
         counts: Arc<Vec<SheetCount>>,
         new_skus: bool,
     ) -> Result<Vec<LineError>, SqlError> {
-        let read = self.sql.primary().read(move |tx| {
+        let sql = self.sql.primary();
+        let read = sql.read(move |tx| {
             let warehouses = warehouses::all(tx)?;
             let warehouses: BTreeSet<WarehouseId> = warehouses.into_iter().map(|of| of.warehouse).collect();
             let mut known = BTreeMap::<&Sku, Vec<Stored>>::new();

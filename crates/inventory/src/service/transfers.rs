@@ -13,6 +13,7 @@ use contracts::{
     Actor, CommandKey,
     store::{Sku, StockLine, StoreError, TransferId, WarehouseId},
 };
+use engines::sql::Tx;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use units::TimeMs;
@@ -102,7 +103,7 @@ impl Service {
         });
         let done = self.write(move |tx| {
             let arrive =
-                |tx: &mut _| transfers::arrive(tx, now, &by, &transfer, &basket).map(TransferView::from);
+                |tx: &mut Tx<'_>| transfers::arrive(tx, now, &by, &transfer, &basket).map(TransferView::from);
             match key {
                 Some(key) => once(tx, now, key, arrive),
                 None => arrive(tx),

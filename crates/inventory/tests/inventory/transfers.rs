@@ -147,7 +147,7 @@ fn transfers_beside_orders_meet_no_deadlock_and_lose_nothing() {
         // Eight clients sent four transfers each. Of those of even numbers C was lost, of the
         // others A.
         let figures = [stock.figures("A").await, stock.figures("B").await, stock.figures("C").await];
-        let of = |lost, reserved| [600 - lost, reserved, 0, 600 - lost - reserved];
+        let of = |lost: u64, reserved: u64| [600 - lost, reserved, 0, 600 - lost - reserved];
         assert_eq!(figures, [of(16, 64), of(0, 128), of(16, 64)]);
         stock.assert_audited().await;
         assert_eq!(stock.deadlocks().await, 0);
