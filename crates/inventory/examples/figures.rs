@@ -6,7 +6,8 @@
 //! - What a line of a basket costs, by the number of its lines.
 //!
 //! ```text
-//! cargo run --release -p inventory@0.1.0 --example figures -- [--json] [--runs N] [--requests N] [--winners N]
+//! cargo run --release -p inventory@0.1.0 --example figures -- \
+//!     [--json] [--runs N] [--requests N] [--winners N]
 //! ```
 #![expect(clippy::print_stdout, reason = "a measuring program prints its measurements")]
 

@@ -1,5 +1,6 @@
 //! Derives the levels again: from the ledger, from the reservations that are open, from the claims
-//! that are left, and from the transfers that are on their way. Each must say the same. It changes nothing.
+//! that are left, and from the transfers that are on their way. Each must say the same. It changes
+//! nothing.
 
 use crate::{
     core::{Level, Spot},

@@ -1,10 +1,7 @@
-//! What others are told of the stock: an event for each order, each transfer, or otherwise each SKU,
-//! that a transaction has moved units of.
+//! What others are told of the stock: an event for each order, each transfer, or otherwise each
+//! SKU, that a transaction has moved units of.
 
-use crate::{
-    core::{Kind, Level, Movement, Spot},
-    store::Written,
-};
+use crate::core::{Kind, Level, Movement, Spot, Written};
 use contracts::{
     Actor, SaleId,
     store::{OrderId, Sku, TransferId, WarehouseId},

@@ -2,7 +2,7 @@
 //! counted, goes back in the same form.
 
 use crate::{
-    core::{Spot, UNITS_MAX},
+    core::{SheetCount, Spot, UNITS_MAX},
     service::LevelView,
 };
 use contracts::store::{Sku, WarehouseId};
@@ -28,17 +28,6 @@ pub(crate) fn write(levels: &[LevelView], with_head: bool) -> Vec<u8> {
         })
     });
     web::sheet::write(head.into_iter().chain(rows))
-}
-
-/// How many units of a SKU were counted in a warehouse.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SheetCount {
-    pub line: u64,
-    pub at: Spot,
-    pub on_hand: u64,
-    /// The number of the last entry of the ledger when the sheet was written. It has none if it
-    /// was written by hand.
-    pub sequence: Option<u64>,
 }
 
 /// Reads a sheet.

@@ -2,15 +2,15 @@
 //! [`core`](crate::core) has them.
 //!
 //! Locks are taken in one order, so that transactions of different orders never lock each other
-//! out: first a command's key, then reservations by their id, or a transfer, then levels by SKU and warehouse,
-//! then claims. Keys and reservations that may not be there are inserted before they are read: a
-//! lock on a gap between rows would be in the way of every new one. Of levels and claims it may be:
-//! new ones are rare.
+//! out: first a command's key, then reservations by their id, or a transfer, then levels by SKU and
+//! warehouse, then claims. Keys, reservations and transfers that may not be there are inserted
+//! before they are read: a lock on a gap between rows would be in the way of every new one. Of
+//! levels and claims it may be: new ones are rare.
 
 use crate::{
-    core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, Spot, State},
+    core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, Spot, State, Written},
     events,
-    transfers::TRANSFERS,
+    transfers::{TRANSFERS, quantity},
     warehouses::{TRAIL, WAREHOUSES},
 };
 use contracts::{
@@ -237,15 +237,6 @@ impl Locked {
         }
         written
     }
-}
-
-/// A movement with its number in its ledger, and the level after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) at: Spot,
-    pub(crate) sequence: u64,
-    pub(crate) moved: Move,
-    pub(crate) level: Level,
 }
 
 fn write_entries(tx: &mut Tx<'_>, at: TimeMs, by: &Actor, written: &[Written]) -> Result<(), SqlError> {
@@ -480,17 +471,14 @@ pub(crate) fn reservations(
             "SELECT sku, warehouse, quantity, of_claim, came_back FROM reservation_lines WHERE order_id = ?",
             params![&reservation.order.to_bytes()],
             |row| {
-                let (quantity, of_claim) = (quantity(row, 2)?, quantity(row, 3)?);
-                Ok((spot(row)?, Line { quantity, of_claim, came_back: self::quantity(row, 4)? }))
+                let (quantity, of_claim, came_back) =
+                    (quantity(row, 2)?, quantity(row, 3)?, quantity(row, 4)?);
+                Ok((spot(row)?, Line { quantity, of_claim, came_back }))
             },
         )?;
         reservation.lines = lines.into_iter().collect();
     }
     Ok(found)
-}
-
-pub(crate) fn quantity(row: &Row<'_>, column: usize) -> Result<u32, SqlError> {
-    u32::try_from(row.count(column)?).map_err(|_| unexpected(column, "a quantity"))
 }
 
 /// The orders whose reservations have expired, those that are due for longest first.

@@ -3,10 +3,9 @@
 
 use crate::{
     core::{
-        self, Basket, Change, Houses, Line, Refused, Reservation, Shelves, Spot, State, TransferRefused,
-        UNITS_MAX, Unfit,
+        self, Basket, Change, Houses, Line, Refused, Reservation, SheetCount, Shelves, Spot, State,
+        TransferRefused, UNITS_MAX, Unfit,
     },
-    sheet::SheetCount,
     store::{self, Locked, Stored},
     warehouses::{self, WAREHOUSES_MAX, Warehouse},
 };

@@ -1,11 +1,7 @@
 //! Transfers in their tables.
 
-use crate::{
-    core::{Spot, Transfer, TransferLine, TransferState},
-    store::quantity,
-    transactions::transfers::Sending,
-};
-use contracts::store::{Sku, TransferId};
+use crate::core::{Basket, Spot, Transfer, TransferLine, TransferState};
+use contracts::store::{Sku, TransferId, WarehouseId};
 use engines::{
     params, row,
     sql::{Migration, Row, SqlError, Tx, unexpected},
@@ -29,6 +25,20 @@ pub(crate) const TRANSFERS: Migration = Migration {
         "ALTER TABLE entries ADD COLUMN transfer VARCHAR(40)",
     ],
 };
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sending {
+    pub(crate) transfer: TransferId,
+    pub(crate) from: WarehouseId,
+    pub(crate) to: WarehouseId,
+    pub(crate) basket: Basket,
+    pub(crate) expected_at: Option<TimeMs>,
+}
+
+pub(crate) fn quantity(row: &Row<'_>, column: usize) -> Result<u32, SqlError> {
+    u32::try_from(row.count(column)?).map_err(|_| unexpected(column, "a quantity"))
+}
 
 const COLUMNS: &str = "id, from_warehouse, to_warehouse, state, sent_at, expected_at, version";
 

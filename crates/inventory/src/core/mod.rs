@@ -20,5 +20,5 @@ pub use allocation::{House, Houses, Plan, Units, Why, plan};
 pub use basket::{Basket, BasketError, LINES_MAX, QUANTITY_MAX, basket};
 pub use level::{Kind, Level, Movement, UNITS_MAX, Unfit};
 pub use reservation::{Line, Refused, Reservation, State, Taken, take};
-pub use shelf::{Change, Claim, Move, Shelf, Shelves, Spot, claim, claim_of};
+pub use shelf::{Change, Claim, Move, SheetCount, Shelf, Shelves, Spot, Written, claim, claim_of};
 pub use transfer::{Transfer, TransferLine, TransferRefused, TransferState};

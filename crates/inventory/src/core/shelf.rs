@@ -59,6 +59,15 @@ impl Move {
     }
 }
 
+/// A movement with its number in its ledger, and the level after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    pub at: Spot,
+    pub sequence: u64,
+    pub moved: Move,
+    pub level: Level,
+}
+
 /// The stock of one SKU in one warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Shelf {
@@ -79,6 +88,17 @@ pub enum Change {
     Adjust { change: i64 },
     /// So many are there.
     Count { counted: u64 },
+}
+
+/// How many units of a SKU were counted in a warehouse, in a line of a sheet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SheetCount {
+    pub line: u64,
+    pub at: Spot,
+    pub on_hand: u64,
+    /// The number of the last entry of the ledger when the sheet was written. It has none if it
+    /// was written by hand.
+    pub sequence: Option<u64>,
 }
 
 /// The stock of some SKUs, in all their warehouses.

@@ -2,8 +2,7 @@
 
 use super::{Service, of_sql, of_stock};
 use crate::{
-    core::Spot,
-    sheet::SheetCount,
+    core::{SheetCount, Spot},
     store::{self, Stored},
     transactions::{self, StockError},
     warehouses,

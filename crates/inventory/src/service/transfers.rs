@@ -3,11 +3,8 @@
 use super::{KEYS, Service, invalid, of_stock, once};
 use crate::{
     core::{self, Transfer, TransferState},
-    transactions::{
-        StockError,
-        transfers::{self, Sending},
-    },
-    transfers as rows,
+    transactions::{StockError, transfers},
+    transfers::{self as rows, Sending},
 };
 use contracts::{
     Actor, CommandKey,

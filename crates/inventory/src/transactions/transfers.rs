@@ -4,24 +4,12 @@ use super::StockError;
 use crate::{
     core::{Basket, Shelves, Spot, Transfer, TransferRefused},
     store::{self, Locked},
-    transfers, warehouses,
+    transfers::{self, Sending},
+    warehouses,
 };
-use contracts::{
-    Actor,
-    store::{TransferId, WarehouseId},
-};
+use contracts::{Actor, store::TransferId};
 use engines::sql::{SqlError, Tx};
 use units::TimeMs;
-
-/// What is to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sending {
-    pub(crate) transfer: TransferId,
-    pub(crate) from: WarehouseId,
-    pub(crate) to: WarehouseId,
-    pub(crate) basket: Basket,
-    pub(crate) expected_at: Option<TimeMs>,
-}
 
 /// Sends units off, unless that is done already. Returns the transfer, and whether it is new.
 pub(crate) fn send(

@@ -3,8 +3,9 @@
 use crate::harness::{Stock, by, on_both, order, sku};
 use contracts::store::{Reserved, Stock as _, StockLine, TakenFrom};
 use inventory::{
+    core::SheetCount,
     service::sheets::{NotTaken, Taken},
-    sheet::{self, SheetCount},
+    sheet,
 };
 
 fn counts(rows: &str) -> Vec<SheetCount> {
