@@ -241,7 +241,8 @@ async fn sheet(service: &Arc<Service>) -> [f64; 2] {
         let text: String = std::iter::once("sku,on_hand\n".to_owned()).chain(lines).collect();
         let began = Instant::now();
         let counts = inventory::sheet::read(text.as_bytes()).expect("a sheet");
-        let taken = service.take_sheet(Actor::new("bench", "counted"), counts, true).await.expect("a sheet");
+        let taken =
+            service.take_sheet(Actor::new("bench", "counted"), None, counts, true).await.expect("a sheet");
         assert_eq!(taken.changed, COUNTED);
         *seconds = began.elapsed().as_secs_f64();
     }

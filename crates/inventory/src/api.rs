@@ -422,9 +422,11 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .does(
                 "Takes such a sheet (`text/csv`, UTF-8, 16 MiB and 100,000 lines at the most): its columns `sku`, `on_hand` and, if \
                  there is another than the main one, `warehouse` say what was counted. A row with a `sequence` is refused if units have \
-                 moved there since. If anything is wrong with it, nothing is stored, and what is wrong is said by line; what changes \
-                 meanwhile may stop it half-way, which is said too. The same sheet again changes only what is still different.",
+                 come or gone there since. If anything is wrong with it, nothing is stored, and what is wrong is said by line; what changes \
+                 meanwhile may stop it half-way, which is said too. With an `Idempotency-Key` it is safe to send again: what was \
+                 stored of it is not counted again.",
             )
+            .may_have::<CommandKeyField>("Idempotency-Key", ONCE)
             .query::<SheetQuery>()
             .takes_as::<String>("text/csv")
             .replies::<Taken>("What it has changed.")
@@ -436,7 +438,7 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .problems(&[&NOT_FOUND, &UNAVAILABLE]),
         get("/api/v1/store/stock-audit", "auditStock", read_only, audit)
             .tagged()
-            .does("Derives levels again from the ledger, the reservations and the claims, and says where they differ.")
+            .does("Derives levels again from the ledger, the reservations, the claims and the transfers, and says where they differ.")
             .query::<After>()
             .replies::<Found>("What was found.")
             .problems(&[&UNAVAILABLE]),
@@ -601,7 +603,7 @@ async fn export(State(Parts { service, .. }): State<Parts>) -> Result<Response, 
 
 async fn import(
     State(Parts { service, protection }): State<Parts>,
-    operator: Operator,
+    Caller { operator, key }: Caller,
     Query(SheetQuery { reason, new_skus }): Query<SheetQuery>,
     request: Request,
 ) -> Result<JsonReply<Taken>, Problem> {
@@ -611,7 +613,7 @@ async fn import(
     let bytes = web::body::read(body, SHEET_BYTES_MAX, protection.body_timeout()).await?;
     let counts = sheet::read(&bytes).map_err(|errors| refused(&errors))?;
     let all = counts.len();
-    let taken = service.take_sheet(operator.actor(&reason.0), counts, new_skus).await;
+    let taken = service.take_sheet(operator.actor(&reason.0), key, counts, new_skus).await;
     taken.map(JsonReply).map_err(|why| match why {
         NotTaken::Wrong(errors) => refused(&errors),
         NotTaken::Changed { line, stored, why } => {
@@ -620,7 +622,9 @@ async fn import(
         }
         NotTaken::Unavailable { stored, why } => {
             let stored = stored.lines;
-            let why = format!("{why}; {stored} of {all} lines are stored: send it again");
+            let why = format!(
+                "{why}; {stored} of {all} lines are stored: with an Idempotency-Key, send it again with the same key"
+            );
             Problem::new(&UNAVAILABLE, why)
         }
     })

@@ -26,11 +26,11 @@ fn name(kind: Kind) -> Option<&'static str> {
         Kind::Claim => Some("claimed"),
         Kind::ReturnClaim => Some("claim_returned"),
         Kind::Dispatch => Some("dispatched"),
+        Kind::Expect => Some("expected"),
         Kind::Arrive => Some("arrived"),
         Kind::Lose => Some("lost"),
-        // No level has changed; and what is scrapped was returned, and what is expected was
-        // dispatched, by the same transaction.
-        Kind::Confirm | Kind::Scrap | Kind::Expect => None,
+        // No level has changed; and what is scrapped was returned by the same transaction.
+        Kind::Confirm | Kind::Scrap => None,
     }
 }
 

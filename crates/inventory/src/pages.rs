@@ -61,9 +61,9 @@ pub fn pages() -> Vec<Operation<Parts>> {
         get("/console/warehouses", "showWarehouses", READ, warehouses),
         get(transfers::PATH, "showTransfers", READ, transfers::list),
         get("/console/transfers/{transfer}", "showTransfer", READ, transfers::one),
-        post("/console/transfers/send", "sendTransferForm", OPERATE, transfers::send).form(),
-        post("/console/transfers/arrive", "arriveTransferForm", OPERATE, transfers::arrive).form(),
-        post("/console/transfers/close", "closeTransferForm", OPERATE, transfers::close).form(),
+        post(transfers::PATH, "sendTransferForm", OPERATE, transfers::send).form(),
+        post("/console/transfers/{transfer}/arrive", "arriveTransferForm", OPERATE, transfers::arrive).form(),
+        post("/console/transfers/{transfer}/close", "closeTransferForm", OPERATE, transfers::close).form(),
         get(TRAIL, "showStockTrail", READ, trail),
         post("/console/warehouses/put", "putWarehouseForm", OPERATE, put_warehouse).form(),
     ]
@@ -336,7 +336,7 @@ fn answer_at(at: (Lang, &str), page: &str, done: Result<(), StoreError>) -> Resu
     let (lang, _) = at;
     match done {
         Ok(()) => Ok(Redirect::to(page).into_response()),
-        Err(StoreError::Invalid(why) | StoreError::Conflict(why)) => {
+        Err(StoreError::Invalid(why) | StoreError::Conflict(why) | StoreError::NotFound(why)) => {
             let title = lang.say("Nothing was changed", "未作更改");
             let body = html! {
                 h1 { (title) }

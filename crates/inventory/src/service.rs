@@ -214,8 +214,11 @@ fn of_stock(error: StockError) -> StoreError {
         | StockError::NoTransfer(_)
         | StockError::NoReservation(_) => StoreError::NotFound(why),
         StockError::Number { why: Unfit::TooMany, .. }
-        | StockError::Transfer(_, TransferRefused::SamePlace) => StoreError::Invalid(why),
-        StockError::Order(_, Refused::Unfit(..)) => {
+        | StockError::Transfer(_, TransferRefused::SamePlace | TransferRefused::Unfit(_, Unfit::TooMany)) => {
+            StoreError::Invalid(why)
+        }
+        StockError::Order(_, Refused::Unfit(..))
+        | StockError::Transfer(_, TransferRefused::Unfit(_, Unfit::NotSetAside)) => {
             tracing::error!(why, "the stock's tables do not agree: audit them");
             StoreError::Unavailable(why)
         }
@@ -226,6 +229,7 @@ fn of_stock(error: StockError) -> StoreError {
         | StockError::Order(..)
         | StockError::Changed { .. }
         | StockError::Moved { .. }
+        | StockError::Line(..)
         | StockError::Transfer(..)
         | StockError::OtherTransfer(_)
         | StockError::OtherTakeBack { .. }

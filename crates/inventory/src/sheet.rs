@@ -7,7 +7,10 @@ use crate::{
 };
 use contracts::store::{Sku, WarehouseId};
 use std::collections::BTreeMap;
-use web::sheet::{ERRORS_MAX, LineError, Rows, guarded};
+use web::{
+    body::clip,
+    sheet::{ERRORS_MAX, LineError, Rows, guarded},
+};
 
 /// The columns, in the order in which they are written.
 const COLUMNS: [&str; 7] = ["sku", "warehouse", "on_hand", "reserved", "claimed", "free", "sequence"];
@@ -45,12 +48,16 @@ pub fn read(bytes: &[u8]) -> Result<Vec<SheetCount>, Vec<LineError>> {
                 continue;
             }
         };
-        let fields = std::array::from_fn(|column| row.field(column));
-        let read =
-            count(row.line, fields).and_then(|count| match lines.insert(count.at.clone(), count.line) {
-                None => Ok(count),
-                Some(before) => Err(format!("sku: {} stands in line {before} too", count.at)),
-            });
+        // As where a quote too many takes the lines after it into its field.
+        let has_break = |column| row.field(column).contains(['\r', '\n']);
+        let read = match (0..COLUMNS.len()).any(has_break) {
+            true => Err("want no ends of lines within a field: are the quotes in pairs?".to_owned()),
+            false => count(row.line, std::array::from_fn(|column| row.field(column))),
+        };
+        let read = read.and_then(|count| match lines.insert(count.at.clone(), count.line) {
+            None => Ok(count),
+            Some(before) => Err(format!("sku: {} stands in line {before} too", count.at)),
+        });
         match read {
             Ok(_) if all.len() == LINES_MAX => {
                 errors.push(LineError { line: row.line, why: format!("want {LINES_MAX} lines at the most") });
@@ -74,7 +81,7 @@ fn count(line: u64, [sku, on_hand, warehouse, sequence]: [&str; 4]) -> Result<Sh
     };
     let number = |field, text: &str| match text.parse::<u64>() {
         Ok(number) if text.bytes().all(|byte| byte.is_ascii_digit()) && number <= UNITS_MAX => Ok(number),
-        _ => Err(format!("{field}: {text:?}, want a number from 0 to {UNITS_MAX}")),
+        _ => Err(format!("{field}: {:?}, want a number from 0 to {UNITS_MAX}", clip(text))),
     };
     let (at, on_hand) = (Spot { sku, warehouse }, number("on_hand", on_hand)?);
     let sequence = (!sequence.is_empty()).then(|| number("sequence", sequence)).transpose()?;
@@ -146,6 +153,9 @@ mod tests {
         assert_eq!(with("A,1,,x\n"), [format!("2: sequence: \"x\", {number}")]);
         assert_eq!(with("A,1,,\nA,2,main,\n"), ["3: sku: A in warehouse main stands in line 2 too"]);
         assert_eq!(with("A,1\n"), ["2: 2 columns, want 4"]);
+        let within = "want no ends of lines within a field: are the quotes in pairs?";
+        assert_eq!(with("A,1,,\"3\nB,6,,4\"\nC,7,,\n"), [format!("2: {within}")]);
+        assert_eq!(with("A,1,,\"3\nB,6,,4\n"), ["2: want quotes in pairs"]);
         assert!(with("A B,1,,\n")[0].starts_with("2: sku: "));
         assert!(with("A,1,North!,\n")[0].starts_with("2: warehouse: "));
         assert_eq!(with(&"A,x,,\n".repeat(1000)).len(), ERRORS_MAX);

@@ -3,9 +3,9 @@
 //!
 //! Locks are taken in one order, so that transactions of different orders never lock each other
 //! out: first a command's key, then reservations by their id, or a transfer, then levels by SKU and
-//! warehouse, then claims. Keys, reservations and transfers that may not be there are inserted
-//! before they are read: a lock on a gap between rows would be in the way of every new one. Of
-//! levels and claims it may be: new ones are rare.
+//! warehouse, then claims. Keys and reservations that may not be there are inserted before they are
+//! read: a lock on a gap between rows would be in the way of every new one. Of levels, claims and
+//! transfers it may be: new ones are rare.
 
 use crate::{
     core::{Claim, Kind, Level, Line, Move, Movement, Reservation, Shelf, Shelves, Spot, State, Written},
@@ -320,6 +320,20 @@ pub(crate) fn oldest_entries(
     tx.query(&text, params![at.sku.as_str(), at.warehouse.as_str(), after, at_most], entry)
 }
 
+/// Whether units came or went after this entry of a ledger: what is only set aside, or on its way,
+/// stays where it is.
+pub(crate) fn has_moved(tx: &mut Tx<'_>, at: &Spot, after: u64) -> Result<bool, SqlError> {
+    let kinds =
+        Kind::ALL.into_iter().filter(|kind| kind.moves_units()).map(|kind| format!("'{}'", kind.as_str()));
+    let text = format!(
+        "SELECT sequence FROM entries WHERE sku = ? AND warehouse = ? AND sequence > ? AND kind IN ({}) LIMIT 1",
+        kinds.collect::<Vec<_>>().join(", ")
+    );
+    let found =
+        tx.query_first(&text, params![at.sku.as_str(), at.warehouse.as_str(), after], |row| row.count(0))?;
+    Ok(found.is_some())
+}
+
 /// The claims of a sale, by SKU, over all warehouses.
 pub(crate) fn claims_of(
     tx: &mut Tx<'_>,
@@ -523,6 +537,11 @@ pub(crate) enum Remembered {
     Answer(String),
     /// It was used for another command.
     Other,
+}
+
+/// Whether a command's key was noted, and for which command.
+pub(crate) fn is_noted(tx: &mut Tx<'_>, id: [u8; 16]) -> Result<Option<[u8; 16]>, SqlError> {
+    tx.query_first("SELECT command FROM commands WHERE id = ?", params![&id], |row| row.array(0))
 }
 
 /// Notes a command's key, or finds what was noted.

@@ -59,6 +59,8 @@ pub(crate) enum StockError {
         what: &'static str,
         units: u64,
     },
+    /// In this line of a sheet.
+    Line(u64, Box<StockError>),
     /// It was counted in a sheet that was written when its ledger had `seen` entries.
     Moved {
         at: Spot,
@@ -130,6 +132,7 @@ impl fmt::Display for StockError {
             Self::Changed { sku, what, units } => {
                 write!(f, "sku {sku}: {units} units are {what} by now: look at them again")
             }
+            Self::Line(line, why) => write!(f, "line {line}: {why}"),
             Self::Moved { at: Spot { sku, warehouse }, seen, sequence } => write!(
                 f,
                 "sequence: units of sku {sku} have moved in warehouse {warehouse} since the sheet was written \
@@ -411,59 +414,75 @@ pub(crate) fn change_level(
 }
 
 /// Counts the lines of a sheet. Returns how many of them have changed what is on hand, and how many
-/// SKUs are new; or the line that is refused.
+/// SKUs are new.
 pub(crate) fn count_all(
     tx: &mut Tx<'_>,
     now: TimeMs,
     by: &Actor,
     counts: &[SheetCount],
     new_skus: bool,
-) -> Result<(usize, usize), (Option<u64>, StockError)> {
-    let failed = |error: SqlError| (None, StockError::Sql(error));
-    let skus = counts.iter().map(|of| (&of.at.sku, None));
-    let mut locked = store::lock(tx, skus).map_err(failed)?;
+) -> Result<(usize, usize), StockError> {
+    let mut locked = store::lock(tx, counts.iter().map(|of| (&of.at.sku, None)))?;
     let known: BTreeSet<Sku> = locked.shelves.keys().map(|at| at.sku.clone()).collect();
     let (mut changed, mut new) = (0, BTreeSet::new());
-    let missing: BTreeSet<&Spot> =
-        counts.iter().map(|of| &of.at).filter(|at| !locked.shelves.contains_key(at)).collect();
-    for at in missing {
-        if !known.contains(&at.sku) {
-            if !new_skus {
-                let line = counts.iter().find(|of| of.at == *at).map(|of| of.line);
-                return Err((line, StockError::UnknownSku(at.sku.clone())));
-            }
-            new.insert(&at.sku);
+    let mut missing: BTreeSet<Spot> = counts.iter().map(|of| of.at.clone()).collect();
+    missing.retain(|at| !locked.shelves.contains_key(at));
+    for SheetCount { line, at, .. } in counts.iter().filter(|of| !known.contains(&of.at.sku)) {
+        if !new_skus {
+            return Err(StockError::Line(*line, StockError::UnknownSku(at.sku.clone()).into()));
         }
-        store::make_known(tx, at).map_err(failed)?;
-        store::lock_also(tx, at, &mut locked).map_err(failed)?;
+        // Each is known in the main warehouse, too.
+        missing.insert(Spot::from(at.sku.clone()));
+        new.insert(&at.sku);
+    }
+    for at in &missing {
+        has_shelf(tx, at, &mut locked)?;
     }
     for SheetCount { line, at, on_hand, sequence } in counts {
-        let refused = |why| (Some(*line), why);
+        let refused = |why: StockError| StockError::Line(*line, why.into());
         let Some(shelf) = locked.shelves.get_mut(at) else {
             return Err(refused(StockError::UnknownSku(at.sku.clone())));
         };
-        if shelf.level.on_hand == *on_hand {
-            continue;
-        }
-        let stored = Stored { at: at.clone(), level: shelf.level, sequence: shelf.sequence };
-        want_unchanged(&stored, *on_hand, *sequence).map_err(refused)?;
-        let counted = shelf.change(Change::Count { counted: *on_hand });
-        counted.map_err(|why| refused(StockError::Number { field: "on_hand", sku: at.sku.clone(), why }))?;
-        changed += 1;
+        let counted = count_one(tx, at, shelf, *on_hand, *sequence);
+        changed += usize::from(counted.map_err(|why| match why {
+            StockError::Sql(error) => StockError::Sql(error),
+            why => refused(why),
+        })?);
     }
-    store::save(tx, now, by, &mut locked).map_err(failed)?;
+    store::save(tx, now, by, &mut locked)?;
     Ok((changed, new.len()))
 }
 
-/// Refuses a count of a level that has changed since the sheet was written, unless it says what is
-/// there now.
-pub(crate) fn want_unchanged(of: &Stored, on_hand: u64, sequence: Option<u64>) -> Result<(), StockError> {
-    match sequence {
-        Some(seen) if seen != of.sequence && on_hand != of.level.on_hand => {
-            Err(StockError::Moved { at: of.at.clone(), seen, sequence: of.sequence })
-        }
-        _ => Ok(()),
+/// Counts a shelf, unless it has so many units already. A sheet that was written when its ledger
+/// had `sequence` entries is not counted over units that have come or gone since. Returns whether
+/// it has changed.
+pub(crate) fn count_one(
+    tx: &mut Tx<'_>,
+    at: &Spot,
+    shelf: &mut core::Shelf,
+    on_hand: u64,
+    sequence: Option<u64>,
+) -> Result<bool, StockError> {
+    if shelf.level.on_hand == on_hand {
+        return Ok(false);
     }
+    if let Some(seen) = sequence.filter(|seen| *seen != shelf.sequence)
+        && (seen > shelf.sequence || store::has_moved(tx, at, seen)?)
+    {
+        return Err(StockError::Moved { at: at.clone(), seen, sequence: shelf.sequence });
+    }
+    let counted = shelf.change(Change::Count { counted: on_hand });
+    counted.map_err(|why| StockError::Number { field: "on_hand", sku: at.sku.clone(), why })?;
+    Ok(true)
+}
+
+/// Locks a level, which is made if there is none.
+fn has_shelf(tx: &mut Tx<'_>, at: &Spot, locked: &mut Locked) -> Result<(), StockError> {
+    if !locked.shelves.contains_key(at) {
+        store::make_known(tx, at)?;
+        store::lock_also(tx, at, locked)?;
+    }
+    Ok(())
 }
 
 /// Refuses if there are other units on hand than an operator has seen. Their shelf stays locked.

@@ -113,19 +113,33 @@ pub(crate) fn find(tx: &mut Tx<'_>, id: &TransferId, is_locked: bool) -> Result<
     Ok(Some(Transfer { lines: lines_of(tx, id)?, ..found }))
 }
 
+/// A transfer in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Without its lines.
+    pub(crate) transfer: Transfer,
+    pub(crate) lines: u64,
+    pub(crate) in_transit: u64,
+}
+
 /// Transfers in a state, with names after `after`.
 pub(crate) fn page(
     tx: &mut Tx<'_>,
     state: TransferState,
     after: &str,
     at_most: usize,
-) -> Result<Vec<Transfer>, SqlError> {
+) -> Result<Vec<Listed>, SqlError> {
     let text = format!("SELECT {COLUMNS} FROM transfers WHERE state = ? AND id > ? ORDER BY id LIMIT ?");
-    let mut found = tx.query(&text, params![state.as_str(), after, at_most], transfer)?;
-    for of in &mut found {
-        of.lines = lines_of(tx, &of.transfer)?;
-    }
-    Ok(found)
+    let found = tx.query(&text, params![state.as_str(), after, at_most], transfer)?;
+    let sums = found.into_iter().map(|transfer| {
+        let text = "SELECT COUNT(*), CAST(SUM(sent - arrived - lost) AS SIGNED) FROM transfer_lines WHERE transfer = ?";
+        let sums = tx.query_first(text, params![transfer.transfer.as_str()], |row| {
+            Ok((row.count(0)?, row.maybe_count(1)?.unwrap_or_default()))
+        })?;
+        let (lines, in_transit) = sums.unwrap_or_default();
+        Ok(Listed { transfer, lines, in_transit })
+    });
+    sums.collect()
 }
 
 /// Units on their way of each SKU after `after`, up to `to`, by where they will arrive.

@@ -71,6 +71,9 @@ pub fn write<'a>(rows: impl IntoIterator<Item = Vec<Cow<'a, str>>>) -> Vec<u8> {
 pub struct Rows<'a> {
     reader: csv::Reader<&'a [u8]>,
     record: StringRecord,
+    bytes: &'a [u8],
+    /// Up to where lines were counted, and in which line that is.
+    counted: (usize, u64),
     /// Where each column stands in the sheet, in the order in which they were asked for.
     places: Vec<Option<usize>>,
     width: usize,
@@ -108,19 +111,23 @@ impl<'a> Rows<'a> {
         if let Some(other) = [";", "\t"].into_iter().find(|of| heads.len() == 1 && heads[0].contains(of)) {
             return wrong(format!("the columns are separated by {other:?}: want commas"));
         }
+        let all: Vec<&str> = wanted.iter().chain(others).copied().collect();
+        let only = || format!("want these columns, each once: {}", all.join(", "));
+        if heads.len() > all.len() {
+            return wrong(only());
+        }
         let places: BTreeMap<&str, usize> =
             heads.iter().enumerate().map(|(at, head)| (head.trim(), at)).collect();
         let lacks: Vec<&str> = wanted.iter().copied().filter(|column| !places.contains_key(column)).collect();
         if !lacks.is_empty() {
             return wrong(format!("these columns are missing: {}", lacks.join(", ")));
         }
-        let all: Vec<&str> = wanted.iter().chain(others).copied().collect();
         if places.len() != heads.len() || places.keys().any(|head| !all.contains(head)) {
-            return wrong(format!("want these columns, each once: {}", all.join(", ")));
+            return wrong(only());
         }
         let places = all.iter().map(|column| places.get(column).copied()).collect();
-        let (record, width) = (StringRecord::new(), heads.len());
-        Ok(Self { reader, record, places, width, has_ended: false })
+        let (record, width, counted) = (StringRecord::new(), heads.len(), (0, 1));
+        Ok(Self { reader, bytes, counted, record, places, width, has_ended: false })
     }
 
     /// The next row, or what is wrong with it.
@@ -133,15 +140,82 @@ impl<'a> Rows<'a> {
             Ok(false) => return None,
             Err(error) => {
                 self.has_ended = true;
-                let line = error.position().map_or(0, Position::line);
-                return Some(Err(LineError { line, why: "want UTF-8, and quotes in pairs".into() }));
+                let line = self.line_at(error.position().map_or(0, Position::byte));
+                return Some(Err(LineError { line, why: "want UTF-8".into() }));
             }
         }
-        let line = self.record.position().map_or(0, Position::line);
+        let begin = self.record.position().map_or(0, Position::byte);
+        let line = self.line_at(begin);
+        // One that is left open takes the lines after it into its field.
+        let read = self.bytes.get(begin as usize..self.reader.position().byte() as usize);
+        if read.is_some_and(|read| read.iter().filter(|byte| **byte == b'"').count() % 2 == 1) {
+            return Some(Err(LineError { line, why: "want quotes in pairs".into() }));
+        }
         if self.record.len() != self.width {
             let why = format!("{} columns, want {}", self.record.len(), self.width);
             return Some(Err(LineError { line, why }));
         }
         Some(Ok(Row { line, record: &self.record, places: &self.places }))
+    }
+
+    /// In which line the row stands that begins here, or after ends of lines.
+    fn line_at(&mut self, begin: u64) -> u64 {
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let begin = (begin as usize).min(self.bytes.len());
+        let begin = begin + self.bytes[begin..].iter().take_while(|byte| is_end(byte)).count();
+        let (from, mut line) = self.counted;
+        for at in from..begin {
+            // Of both together the second one counts.
+            let is_first = self.bytes[at] == b'\r' && self.bytes.get(at + 1) == Some(&b'\n');
+            line += u64::from(is_end(&self.bytes[at]) && !is_first);
+        }
+        self.counted = (begin.max(from), line);
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each row has, with its line.
+    fn rows(sheet: &str) -> Vec<Result<(u64, String), String>> {
+        let mut rows = Rows::open(sheet.as_bytes(), &["a"], &["b"]).unwrap();
+        let mut all = Vec::new();
+        while let Some(row) = rows.next_row() {
+            let row = row.map(|row| (row.line, format!("{}/{}", row.field(0), row.field(1))));
+            all.push(row.map_err(|error| format!("{}: {}", error.line, error.why)));
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_those_of_an_editor_whatever_ends_them() {
+        let sheet = "b,a\n1,x\n\n\n2,\"y\ny\"\n3,z\n";
+        let want = [(2, "x/1"), (5, "y\ny/2"), (7, "z/3")].map(|(line, of)| Ok((line, of.to_owned())));
+        assert_eq!(rows(sheet), want);
+        let windows = sheet.replace('\n', "\r\n");
+        let want = [(2, "x/1"), (5, "y\r\ny/2"), (7, "z/3")].map(|(line, of)| Ok((line, of.to_owned())));
+        assert_eq!(rows(&windows), want);
+        assert_eq!(rows("a\r1\r2\r").last(), Some(&Ok((3, "2/".into()))));
+    }
+
+    #[test]
+    fn a_quote_that_is_left_open_is_said_and_takes_no_lines_with_it_in_silence() {
+        let open = "a,b\n1,2\n3,\"4\n5,6\n";
+        assert_eq!(rows(open), [Ok((2, "1/2".into())), Err("3: want quotes in pairs".into())]);
+        assert_eq!(rows("a,b\n1,\"2 \"\"inches\"\"\"\n"), [Ok((2, "1/2 \"inches\"".into()))]);
+    }
+
+    #[test]
+    fn what_a_spreadsheet_could_run_is_guarded_and_read_as_it_was() {
+        for text in ["=1+1", "+1", "-1", "@x", "'=1", "plain", ""] {
+            let sheet = write([vec!["a".into()], vec![guarded(text)]]);
+            let read = rows(&String::from_utf8(sheet).unwrap());
+            let want = if text.is_empty() { vec![] } else { vec![Ok((2, format!("{text}/")))] };
+            assert!(read == want || (text.is_empty() && read == [Ok((2, "/".into()))]), "{text}: {read:?}");
+        }
+        let many = Rows::open(",".repeat(1000).as_bytes(), &["a"], &["b"]).unwrap_err();
+        assert_eq!(many.why, "want these columns, each once: a, b");
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Sent {
     /// Of what they said has arrived: what was answered, and all of it.
     pub(crate) arrived: i64,
     pub(crate) tried: i64,
+    /// Whether they have said that the rest is lost.
+    pub(crate) is_closed: bool,
 }
 
 /// What operators have done.
@@ -263,7 +265,7 @@ impl Operators {
             let of = of.clone();
             async move { process.stock.send_transfer(by("for the other shop"), of).await.map(drop) }
         };
-        if !self.until_it_is_done(send).await {
+        if self.until_it_is_done(send).await != Some(true) {
             return;
         }
         note(&|sent| sent.is_answered = true);
@@ -271,11 +273,12 @@ impl Operators {
         for (parcel, quantity) in [units / 2, units - units / 2].into_iter().enumerate() {
             world.pause(500, 20_000).await;
             if world.percent(20) {
+                note(&|sent| sent.is_closed = true);
                 let close = |process: Arc<Process>| {
                     let id = id.clone();
                     async move { process.stock.close_transfer(by("lost"), id).await.map(drop) }
                 };
-                if self.until_it_is_done(close).await {
+                if self.until_it_is_done(close).await == Some(true) {
                     world.reach("units are lost on their way");
                 }
                 return;
@@ -288,26 +291,31 @@ impl Operators {
                 let (id, key, lines) = (id.clone(), Some(format!("{name}-{parcel}")), lines(quantity));
                 async move { process.stock.arrive(by("a parcel"), key, id, lines).await.map(drop) }
             };
-            if self.until_it_is_done(arrive).await {
-                note(&|sent| sent.arrived += i64::from(quantity));
-                world.reach("units arrive in another warehouse");
+            match self.until_it_is_done(arrive).await {
+                Some(true) => {
+                    note(&|sent| sent.arrived += i64::from(quantity));
+                    world.reach("units arrive in another warehouse");
+                }
+                // It is refused for good, under its key.
+                Some(false) => note(&|sent| sent.tried -= i64::from(quantity)),
+                None => {}
             }
         }
     }
 
-    /// Sends a command until it is answered. Returns whether it was carried out.
-    async fn until_it_is_done<F>(&self, send: impl Fn(Arc<Process>) -> F) -> bool
+    /// Sends a command until it is answered. Returns whether it was carried out, if that is known.
+    async fn until_it_is_done<F>(&self, send: impl Fn(Arc<Process>) -> F) -> Option<bool>
     where
         F: Future<Output = Result<(), StoreError>> + std::marker::Send + 'static,
     {
         for _ in 0..30 {
             match self.world().ask(&send).await {
-                Some(Ok(())) => return true,
+                Some(Ok(())) => return Some(true),
                 Some(Err(StoreError::Unavailable(_))) | None => self.world().pause(100, 4_000).await,
-                Some(Err(_)) => return false,
+                Some(Err(_)) => return Some(false),
             }
         }
-        false
+        None
     }
 
     async fn order_work(&self) {

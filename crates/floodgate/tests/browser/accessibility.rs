@@ -162,6 +162,17 @@ impl Judge {
         self.page.press("form[action$='/return'] button").await;
         self.page.wait_for("form[action$='/withdraw'] button").await;
         self.see("an order with a return").await;
+        let stock = |method: &str, path: &str, body: Value| {
+            let done =
+                operator.admin(method, &format!("{}/api/v1/store{path}", self.shop), key, &body.to_string());
+            assert_eq!(done.status, 200, "{path}: {done:?}");
+        };
+        let east =
+            json!({ "name": "East 华东仓", "ships": true, "parcel_cost": 5, "days": 2, "reason": "new" });
+        stock("PUT", "/warehouses/east", east);
+        let lines = json!([{ "sku": "BROOK-MINI", "quantity": 2 }, { "sku": "FLOOD-TWO", "quantity": 1 }]);
+        let sent = json!({ "from": "main", "to": "east", "lines": lines, "reason": "for the other shop" });
+        stock("PUT", "/transfers/t-1", sent);
         self.the_console(sign_in, &order).await;
         self.found
     }
@@ -208,6 +219,10 @@ impl Judge {
             "/console/stock/BROOK-MINI",
             "/console/claims?sale=demo",
             "/console/warehouses",
+            "/console/stock/BROOK-MINI/east",
+            "/console/transfers",
+            "/console/transfers?closed=1",
+            "/console/transfers/t-1",
             "/console/trail/catalog",
             "/console/trail/stock",
             "/console/trail/accounts",

@@ -325,6 +325,48 @@ fn a_command_that_is_sent_again_with_its_key_is_done_once() {
 }
 
 #[test]
+fn units_are_sent_to_another_warehouse_and_arrive_or_are_lost() {
+    let shop = Shop::open(&[]);
+    shop.ask("PUT", "/stock/A", "");
+    shop.post("/stock/A/receive", &json!({ "units": 10, "reason": "delivery" }));
+    let east = json!({ "name": "East", "ships": true, "parcel_cost": 5, "days": 2, "reason": "new" });
+    assert_eq!(shop.ask("PUT", "/warehouses/east", &east.to_string()).status, 200);
+    let send = |units: u32| json!({ "from": "main", "to": "east", "lines": [{ "sku": "A", "quantity": units }], "reason": "needed there" });
+    let refused = shop.ask("PUT", "/transfers/t-1", &send(11).to_string());
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert!(refused.body.contains("of sku A only 10 units are free"), "{refused:?}");
+    let sent = shop.ask("PUT", "/transfers/t-1", &send(6).to_string()).json();
+    let line = json!({ "sku": "A", "sent": 6, "arrived": 0, "lost": 0, "in_transit": 6 });
+    assert_eq!((&sent["is_new"], &sent["transfer"]["lines"]), (&json!(true), &json!([line])), "{sent}");
+    assert_eq!(shop.ask("PUT", "/transfers/t-1", &send(6).to_string()).json()["is_new"], false);
+    assert_eq!(shop.ask("PUT", "/transfers/t-1", &send(5).to_string()).status, 409);
+    let listed = shop.ask("GET", "/transfers", "").json();
+    assert_eq!(listed["transfers"][0]["in_transit"], 6, "{listed}");
+    assert_eq!(shop.figures("A"), [4, 0, 0, 4]);
+    assert_eq!(shop.ask("GET", "/stock/A", "").json()["in_transit"], 6);
+    let arrived = json!({ "lines": [{ "sku": "A", "quantity": 4 }], "reason": "a parcel" });
+    for _ in 0..2 {
+        let after = shop.with_key("parcel-1", "/transfers/t-1/arrive", &arrived);
+        assert_eq!(after.json()["lines"][0]["in_transit"], 2, "{after:?}");
+    }
+    let more = shop.ask("POST", "/transfers/t-1/arrive", &arrived.to_string());
+    assert_eq!(more.status, 409, "{more:?}");
+    assert!(more.body.contains("of sku A only 2 units are on their way"), "{more:?}");
+    let closed = shop.post("/transfers/t-1/close", &json!({ "reason": "the lorry is empty" }));
+    assert_eq!((&closed["state"], &closed["lines"][0]["lost"]), (&json!("closed"), &json!(2)), "{closed}");
+    assert_eq!(shop.figures("A"), [8, 0, 0, 8]);
+    assert_eq!(shop.ask("GET", "/transfers", "").json()["transfers"], json!([]));
+    assert_eq!(shop.ask("GET", "/transfers?state=closed", "").json()["transfers"][0]["transfer"], "t-1");
+    assert_eq!(shop.ask("GET", "/transfers/none", "").status, 404);
+    let entries = shop.ask("GET", "/stock/A/ledger?warehouse=east", "").json()["entries"].clone();
+    let kinds: Vec<&str> = entries.as_array().unwrap().iter().map(|entry| text(&entry["kind"])).collect();
+    assert_eq!(kinds, ["lose", "arrive", "expect"]);
+    assert!(entries.as_array().unwrap().iter().all(|entry| entry["transfer"] == "t-1"), "{entries}");
+    let audit = shop.ask("GET", "/stock-audit", "").json();
+    assert_eq!(audit["differences"], json!([]), "{audit}");
+}
+
+#[test]
 fn ten_thousand_counts_come_and_go_by_one_sheet() {
     const LINES: usize = 10_000;
     let shop = Shop::open(&[]);

@@ -37,6 +37,7 @@ fn filled(row: &Row) -> String {
         ("{sku}", "NO-SUCH-SKU"),
         ("{warehouse}", "nowhere"),
         ("{sale}", "none"),
+        ("{transfer}", "none"),
         ("{day}", "2026-01-01"),
         ("{provider}", "none"),
         ("{file}", "none"),

@@ -3,7 +3,7 @@
 use super::{BODY_BYTES_MAX, Caller, ONCE, Parts, id_of, twenty};
 use crate::{
     core::TransferState,
-    service::transfers::{Send, TransferView},
+    service::transfers::{Send, TransferListed, TransferView},
 };
 use axum::extract::{Path, State};
 use contracts::store::{StockLine, TransferId, WarehouseId};
@@ -47,7 +47,7 @@ fn in_transit() -> TransferState {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "StockTransfers")]
 struct TransferPage {
-    transfers: Vec<TransferView>,
+    transfers: Vec<TransferListed>,
     /// Ask with `after` set to this for those after these.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<TransferId>,
@@ -109,7 +109,7 @@ pub(super) fn operations() -> Vec<Operation<Parts>> {
     vec![
         get("/api/v1/store/transfers", "listTransfers", read_only, list)
             .tagged()
-            .does("Units on their way from one warehouse to another, or that were, by the transfers' names.")
+            .does("Transfers from one warehouse to another, by their names.")
             .query::<Wanted>()
             .replies::<TransferPage>("A page of them.")
             .problems(&[&UNAVAILABLE]),

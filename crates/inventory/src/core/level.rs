@@ -99,6 +99,28 @@ impl Kind {
         }
     }
 
+    /// Whether units come or go, other than by being set aside, or on their way.
+    pub fn moves_units(self) -> bool {
+        match self {
+            Self::Receive
+            | Self::Adjust
+            | Self::Count
+            | Self::Ship
+            | Self::TakeBack
+            | Self::Scrap
+            | Self::Dispatch
+            | Self::Arrive => true,
+            Self::Reserve
+            | Self::Confirm
+            | Self::Release
+            | Self::Expire
+            | Self::Claim
+            | Self::ReturnClaim
+            | Self::Expect
+            | Self::Lose => false,
+        }
+    }
+
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }

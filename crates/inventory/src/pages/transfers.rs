@@ -3,7 +3,7 @@
 use super::{Parts, answer_at, hidden, id_of, reason};
 use crate::{
     core::TransferState,
-    service::transfers::{Send, TransferView},
+    service::transfers::{Send, TransferListed, TransferView},
     warehouses::Warehouse,
 };
 use axum::{
@@ -55,15 +55,15 @@ pub(super) async fn list(
     let next = all.last().map(|of| of.transfer.clone()).filter(|_| all.len() == TRANSFERS_MAX);
     let warehouses = service.warehouses().await.map_err(of_store)?;
     let title = match is_closed {
-        true => lang.say("Transfers that have ended", "已完成的调拨"),
+        true => lang.say("Closed transfers", "已完成的调拨"),
         false => lang.say("Transfers on their way", "在途调拨"),
     };
     let of_state = if is_closed { "&closed=1" } else { "" };
     let body = html! {
         h1 { (title) }
         p {
-            @if is_closed { a href={ (PATH) "?lang=" (lang.code()) } { (lang.say("Those on their way", "在途调拨")) } }
-            @else { a href={ (PATH) "?closed=1&lang=" (lang.code()) } { (lang.say("Those that have ended", "已完成的调拨")) } }
+            @if is_closed { a href={ (PATH) "?lang=" (lang.code()) } { (lang.say("Transfers on their way", "在途调拨")) } }
+            @else { a href={ (PATH) "?closed=1&lang=" (lang.code()) } { (lang.say("Closed transfers", "已完成的调拨")) } }
         }
         @if all.is_empty() { p { (lang.say("There are none.", "暂无调拨。")) } }
         @else { (table(lang, &all)) }
@@ -77,7 +77,7 @@ pub(super) async fn list(
     Ok(wide(&CONSOLE_PLACES, (lang, PATH), title, &body))
 }
 
-fn table(lang: Lang, all: &[TransferView]) -> Markup {
+fn table(lang: Lang, all: &[TransferListed]) -> Markup {
     let heads = [
         lang.say("Transfer", "调拨单"),
         lang.say("From", "发出仓"),
@@ -93,7 +93,7 @@ fn table(lang: Lang, all: &[TransferView]) -> Markup {
                 th scope="row" { a href={ (PATH) "/" (of.transfer) "?lang=" (lang.code()) } { (of.transfer) } }
                 td { (of.from) } td { (of.to) } td { time datetime=(of.sent_at) { (of.sent_at) } }
                 td { @if let Some(at) = of.expected_at { time datetime=(at) { (at) } } }
-                td { (of.lines.iter().map(|line| u64::from(line.in_transit)).sum::<u64>()) }
+                td { (of.in_transit) }
             } } }
         } }
     }
@@ -111,9 +111,9 @@ fn send_form(lang: Lang, by: &SignedIn, all: &[Warehouse]) -> Markup {
     };
     html! {
         details { summary { (lang.say("Send units to another warehouse", "新建调拨")) }
-            form class="operate" method="post" action={ (PATH) "/send" } {
+            form class="operate" method="post" action=(PATH) {
                 (hidden(lang, by))
-                label for="transfer" { (lang.say("Its name: lowercase letters, digits and -", "单号（小写字母、数字和 -）")) }
+                label for="transfer" { (lang.say("Transfer name (lowercase letters, digits and -)", "调拨单号（小写字母、数字和 -）")) }
                 input id="transfer" name="transfer" type="text" required maxlength="40" pattern="[a-z0-9\\-]+" autocomplete="off";
                 (place("from", lang.say("From", "发出仓")))
                 (place("to", lang.say("To", "接收仓")))
@@ -147,7 +147,7 @@ pub(super) async fn one(
     ];
     let body = html! {
         h1 { (of.transfer) }
-        p { (of.from) " → " (of.to) ": " (state_words(lang, of.state)) }
+        p { (of.from) " → " (of.to) (lang.say(": ", "：")) (state_words(lang, of.state)) }
         p {
             (lang.say("Sent at ", "发出时间：")) time datetime=(of.sent_at) { (of.sent_at) }
             @if let Some(at) = of.expected_at { (lang.say(", expected at ", "，预计到达：")) time datetime=(at) { (at) } }
@@ -169,9 +169,8 @@ fn forms(lang: Lang, by: &SignedIn, of: &TransferView) -> Markup {
     let coming = of.lines.iter().filter(|line| line.in_transit > 0);
     html! {
         details open { summary { (lang.say("Units have arrived", "到货登记")) }
-            form class="operate" method="post" action={ (PATH) "/arrive" } {
+            form class="operate" method="post" action={ (PATH) "/" (of.transfer) "/arrive" } {
                 (hidden(lang, by))
-                input type="hidden" name="transfer" value=(of.transfer);
                 @for line in coming {
                     label for={ "units." (line.sku) } { (line.sku) }
                     input id={ "units." (line.sku) } name={ "units." (line.sku) } type="number" min="0" max=(line.in_transit) value=(line.in_transit) required autocomplete="off";
@@ -180,13 +179,12 @@ fn forms(lang: Lang, by: &SignedIn, of: &TransferView) -> Markup {
                 button type="submit" { (lang.say("Receive them", "确认入库")) }
             }
         }
-        details { summary { (lang.say("The rest will not arrive", "剩余丢失")) }
-            form class="operate" method="post" action={ (PATH) "/close" } {
+        details { summary { (lang.say("Close with units missing", "剩余未到（报损）")) }
+            form class="operate" method="post" action={ (PATH) "/" (of.transfer) "/close" } {
                 (hidden(lang, by))
-                input type="hidden" name="transfer" value=(of.transfer);
-                p { (lang.say("What has not arrived is written off.", "未到货的部分将核销。")) }
+                p { (lang.say("What has not arrived is written off as lost.", "未到货的部分将记为丢失。")) }
                 (reason(lang, "reason-close"))
-                button type="submit" { (lang.say("Write it off", "确认核销")) }
+                button type="submit" { (lang.say("Write it off", "确认报损")) }
             }
         }
     }
@@ -208,7 +206,7 @@ fn lines_of(text: &str) -> Result<Vec<StockLine>, StoreError> {
     read.collect()
 }
 
-/// `POST /console/transfers/send`.
+/// `POST /console/transfers`.
 pub(super) async fn send(
     State(Parts { service, .. }): State<Parts>,
     headers: HeaderMap,
@@ -237,15 +235,16 @@ pub(super) async fn send(
     answer_at((lang, PATH), if done.is_ok() { &page } else { &back }, done)
 }
 
-/// `POST /console/transfers/arrive`.
+/// `POST /console/transfers/{transfer}/arrive`.
 pub(super) async fn arrive(
     State(Parts { service, .. }): State<Parts>,
+    Path(transfer): Path<String>,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
     Reasons::Needed.check(form.field("reason"))?;
     let lang = Lang::of(Some(form.field("lang")), &headers);
-    let transfer: TransferId = id_of(form.field("transfer"))?;
+    let transfer: TransferId = id_of(&transfer)?;
     let of = service.transfer(transfer.clone()).await.map_err(of_store)?;
     let mut lines = Vec::new();
     for line in of.lines {
@@ -266,15 +265,16 @@ pub(super) async fn arrive(
     answer_at((lang, PATH), &page, done)
 }
 
-/// `POST /console/transfers/close`.
+/// `POST /console/transfers/{transfer}/close`.
 pub(super) async fn close(
     State(Parts { service, .. }): State<Parts>,
+    Path(transfer): Path<String>,
     headers: HeaderMap,
     form: Form,
 ) -> Result<Response, Problem> {
     Reasons::Needed.check(form.field("reason"))?;
     let lang = Lang::of(Some(form.field("lang")), &headers);
-    let transfer: TransferId = id_of(form.field("transfer"))?;
+    let transfer: TransferId = id_of(&transfer)?;
     let page = format!("{PATH}/{transfer}?lang={}", lang.code());
     let done = service.close_transfer(form.operator.actor(form.field("reason")), transfer).await;
     answer_at((lang, PATH), &page, done.map(drop))

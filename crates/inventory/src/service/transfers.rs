@@ -2,7 +2,7 @@
 
 use super::{KEYS, Service, invalid, of_stock, once};
 use crate::{
-    core::{self, Transfer, TransferState},
+    core::{self, Basket, Transfer, TransferState},
     transactions::{StockError, transfers},
     transfers::{self as rows, Sending},
 };
@@ -60,6 +60,42 @@ impl From<Transfer> for TransferView {
     }
 }
 
+/// A transfer in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "StockTransferListed")]
+pub struct TransferListed {
+    pub transfer: TransferId,
+    pub from: WarehouseId,
+    pub to: WarehouseId,
+    pub state: TransferState,
+    pub sent_at: TimeMs,
+    /// When it is thought to arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_at: Option<TimeMs>,
+    /// How many SKUs it has.
+    pub lines: u64,
+    /// Units of all of them that are on their way.
+    pub in_transit: u64,
+    /// Counts changes.
+    pub version: u64,
+}
+
+impl From<rows::Listed> for TransferListed {
+    fn from(rows::Listed { transfer: of, lines, in_transit }: rows::Listed) -> Self {
+        let Transfer { transfer, from, to, state, sent_at, expected_at, version, .. } = of;
+        Self { transfer, from, to, state, sent_at, expected_at, lines, in_transit, version }
+    }
+}
+
+/// Each SKU once: one that is pasted twice is not sent twice.
+fn each_once(lines: &[StockLine]) -> Result<Basket, StoreError> {
+    let basket = core::basket(lines).map_err(invalid)?;
+    match basket.len() == lines.len() {
+        true => Ok(basket),
+        false => Err(invalid("lines: want each SKU once")),
+    }
+}
+
 /// What is to be sent, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
@@ -75,7 +111,7 @@ impl Service {
     /// transfer, and whether it is new.
     pub async fn send_transfer(&self, by: Actor, of: Send) -> Result<(TransferView, bool), StoreError> {
         let Send { transfer, from, to, lines, expected_at } = of;
-        let basket = core::basket(&lines).map_err(invalid)?;
+        let basket = each_once(&lines)?;
         let expected_at = expected_at.map(|at| at.min(TimeMs::MAX));
         let (now, of) = (self.clock.now(), Sending { transfer, from, to, basket, expected_at });
         let done = self.write(move |tx| transfers::send(tx, now, &by, &of)).await;
@@ -90,7 +126,7 @@ impl Service {
         transfer: TransferId,
         lines: Vec<StockLine>,
     ) -> Result<TransferView, StoreError> {
-        let (basket, now) = (core::basket(&lines).map_err(invalid)?, self.clock.now());
+        let (basket, now) = (each_once(&lines)?, self.clock.now());
         let key = key.map(|key| {
             let lines = basket.iter().flat_map(|(sku, units)| [sku.to_string(), units.to_string()]);
             let said: Vec<String> =
@@ -128,7 +164,7 @@ impl Service {
         state: TransferState,
         after: String,
         at_most: usize,
-    ) -> Result<Vec<TransferView>, StoreError> {
+    ) -> Result<Vec<TransferListed>, StoreError> {
         let found = self.read(move |tx| rows::page(tx, state, &after, at_most.clamp(1, 100))).await?;
         Ok(found.into_iter().map(Into::into).collect())
     }

@@ -1,14 +1,18 @@
 //! Transfers: each step in one transaction.
 
-use super::StockError;
+use super::{StockError, has_shelf};
 use crate::{
-    core::{Basket, Shelves, Spot, Transfer, TransferRefused},
+    core::{Basket, Shelves, Spot, Transfer, TransferLine, TransferRefused},
     store::{self, Locked},
     transfers::{self, Sending},
     warehouses,
 };
-use contracts::{Actor, store::TransferId};
+use contracts::{
+    Actor,
+    store::{Sku, TransferId, WarehouseId},
+};
 use engines::sql::{SqlError, Tx};
+use std::collections::BTreeSet;
 use units::TimeMs;
 
 /// Sends units off, unless that is done already. Returns the transfer, and whether it is new.
@@ -29,14 +33,19 @@ pub(crate) fn send(
     {
         return Err(StockError::UnknownWarehouse(none.clone()));
     }
-    let mut locked = store::lock(tx, of.basket.keys().map(|sku| (sku, None)))?;
-    if let Some(sku) = of.basket.keys().find(|sku| locked.shelves.keys().all(|at| at.sku != **sku)) {
-        return Err(StockError::UnknownSku(sku.clone()));
+    let spots = of.basket.keys().flat_map(|sku| [&of.from, &of.to].map(|place| spot(sku, place)));
+    let spots: BTreeSet<Spot> = spots.collect();
+    let mut locked = Locked::default();
+    for at in &spots {
+        store::lock_also(tx, at, &mut locked)?;
     }
-    for sku in of.basket.keys() {
-        for warehouse in [&of.from, &of.to] {
-            has_shelf(tx, &Spot { sku: sku.clone(), warehouse: warehouse.clone() }, &mut locked)?;
+    for sku in of.basket.keys().filter(|sku| locked.shelves.keys().all(|at| at.sku != **sku)) {
+        if store::levels_of(tx, sku)?.is_empty() {
+            return Err(StockError::UnknownSku(sku.clone()));
         }
+    }
+    for at in &spots {
+        has_shelf(tx, at, &mut locked)?;
     }
     let (places, times) = ([of.from.clone(), of.to.clone()], (now, of.expected_at));
     let sent = Transfer::send(of.transfer.clone(), places, &of.basket, times, &mut locked.shelves);
@@ -47,7 +56,7 @@ pub(crate) fn send(
 }
 
 fn repeated(found: Transfer, of: &Sending) -> Result<(Transfer, bool), StockError> {
-    let has_line = |(sku, line): (_, &crate::core::TransferLine)| of.basket.get(sku) == Some(&line.sent);
+    let has_line = |(sku, line): (_, &TransferLine)| of.basket.get(sku) == Some(&line.sent);
     let is_same = found.from == of.from
         && found.to == of.to
         && found.expected_at == of.expected_at
@@ -59,12 +68,8 @@ fn repeated(found: Transfer, of: &Sending) -> Result<(Transfer, bool), StockErro
     }
 }
 
-fn has_shelf(tx: &mut Tx<'_>, at: &Spot, locked: &mut Locked) -> Result<(), StockError> {
-    if !locked.shelves.contains_key(at) {
-        store::make_known(tx, at)?;
-        store::lock_also(tx, at, locked)?;
-    }
-    Ok(())
+fn spot(sku: &Sku, warehouse: &WarehouseId) -> Spot {
+    Spot { sku: sku.clone(), warehouse: warehouse.clone() }
 }
 
 /// Units of it arrive.
@@ -75,7 +80,14 @@ pub(crate) fn arrive(
     id: &TransferId,
     basket: &Basket,
 ) -> Result<Transfer, StockError> {
-    change(tx, now, by, id, |of, shelves| of.arrive(basket, shelves).map(|()| true))
+    change(
+        tx,
+        now,
+        by,
+        id,
+        |sku, _| basket.contains_key(sku),
+        |of, shelves| of.arrive(basket, shelves).map(|()| true),
+    )
 }
 
 /// What has not arrived is lost.
@@ -85,18 +97,23 @@ pub(crate) fn close(
     by: &Actor,
     id: &TransferId,
 ) -> Result<Transfer, StockError> {
-    change(tx, now, by, id, Transfer::close)
+    change(tx, now, by, id, |_, line| line.in_transit() > 0, Transfer::close)
 }
 
+/// Changes a transfer. The levels of the lines that are `wanted` are locked, where they arrive.
 fn change(
     tx: &mut Tx<'_>,
     now: TimeMs,
     by: &Actor,
     id: &TransferId,
+    wanted: impl Fn(&Sku, &TransferLine) -> bool,
     act: impl FnOnce(&mut Transfer, &mut Shelves) -> Result<bool, TransferRefused>,
 ) -> Result<Transfer, StockError> {
     let before = transfers::find(tx, id, true)?.ok_or_else(|| StockError::NoTransfer(id.clone()))?;
-    let mut locked = store::lock(tx, before.lines.keys().map(|sku| (sku, None)))?;
+    let mut locked = Locked::default();
+    for (sku, _) in before.lines.iter().filter(|(sku, line)| wanted(sku, line)) {
+        store::lock_also(tx, &spot(sku, &before.to), &mut locked)?;
+    }
     let mut of = before.clone();
     let acted = act(&mut of, &mut locked.shelves);
     if acted.map_err(|why| StockError::Transfer(id.clone(), why))? {

@@ -92,6 +92,8 @@ fn what_cannot_leave_is_named_and_stays() {
         );
         let back = Send { from: place("east"), to: WarehouseId::main(), ..to_east("t", lines(&[("A", 1)])) };
         assert_eq!(why(back).await, "lines: of sku A only 0 units are free; what is set aside stays");
+        let twice = lines(&[("A", 1), ("A", 1)]);
+        assert_eq!(why(to_east("t", twice)).await, "lines: want each SKU once");
         let here = Send { to: WarehouseId::main(), ..to_east("t", lines(&[("A", 1)])) };
         assert_eq!(why(here).await, "transfer t: from and to are the same warehouse");
         assert!(

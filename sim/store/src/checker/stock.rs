@@ -148,9 +148,11 @@ pub(super) fn transfers(outside: &Outside, books: &Books) -> Check {
             )
         })?;
         let said = lock(&books.sent).get(transfer).copied().unwrap_or_default();
-        let is_as_said = said.units == *sent && (said.arrived..=said.tried).contains(arrived);
+        let is_as_said = said.units == *sent
+            && (said.arrived..=said.tried).contains(arrived)
+            && (*lost == 0 || said.is_closed);
         ensure(is_as_said, RULE, || {
-            format!("{transfer}: {sent} sent and {arrived} arrived; operators said {said:?}")
+            format!("{transfer}: {sent} sent, {arrived} arrived and {lost} lost; operators said {said:?}")
         })?;
     }
     let known = |name: &String| rows.iter().any(|(transfer, ..)| transfer == name);

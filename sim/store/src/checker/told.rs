@@ -143,7 +143,8 @@ struct Entry {
     kind: String,
     units: i64,
     of_claim: i64,
-    order: String,
+    /// The order or the transfer that it was for.
+    of: String,
 }
 
 /// The type of the event that tells of a movement; none if none does.
@@ -159,6 +160,7 @@ fn event_of(kind: &str) -> Option<&'static str> {
         "claim" => "claimed",
         "return_claim" => "claim_returned",
         "dispatch" => "dispatched",
+        "expect" => "expected",
         "arrive" => "arrived",
         "lose" => "lost",
         _ => return None,
@@ -168,7 +170,7 @@ fn event_of(kind: &str) -> Option<&'static str> {
 /// Each movement of the stock was told once, and nothing else; with the level that the ledger had
 /// after it, and those of each SKU in their order.
 pub(super) fn stock(outside: &Outside) -> Check {
-    let text = "SELECT sku, sequence, kind, units, of_claim, order_id, warehouse FROM entries \
+    let text = "SELECT sku, sequence, kind, units, of_claim, order_id, warehouse, transfer FROM entries \
                 ORDER BY sku, warehouse, sequence";
     let entries = look(outside, INVENTORY, |tx| {
         tx.query(text, &[], |row| {
@@ -180,7 +182,10 @@ pub(super) fn stock(outside: &Outside) -> Check {
                 kind: row.text(2)?,
                 units: row.int(3)?,
                 of_claim: row.int(4)?,
-                order: order.map(|id| OrderId::from_bytes(id).to_string()).unwrap_or_default(),
+                of: match order {
+                    Some(id) => OrderId::from_bytes(id).to_string(),
+                    None => row.maybe_text(7)?.unwrap_or_default(),
+                },
             })
         })
     })?;
@@ -198,7 +203,7 @@ pub(super) fn stock(outside: &Outside) -> Check {
         let place = (entry.sku, entry.warehouse);
         levels.insert((place.clone(), entry.sequence), level);
         if let Some(kind) = event_of(&entry.kind) {
-            let key = (kind.to_owned(), entry.order, place, entry.units, entry.of_claim);
+            let key = (kind.to_owned(), entry.of, place, entry.units, entry.of_claim);
             *want.entry(key).or_default() += 1;
         }
     }
@@ -214,13 +219,13 @@ pub(super) fn stock(outside: &Outside) -> Check {
             let sequence = number(&line["sequence"]);
             let place = (text(&line["sku"]), text(&line["warehouse"]));
             let (units, of_claim) = (number(&line["units"]), number(&line["of_claim"]));
-            let key = (kind.clone(), order.clone(), place.clone(), units, of_claim);
+            let of = if order.is_empty() { &transfer } else { &order };
+            let key = (kind.clone(), of.clone(), place.clone(), units, of_claim);
             *told.entry(key).or_default() += 1;
             let then = ["on_hand", "reserved", "claimed", "in_transit"].map(|what| number(&line[what]));
             let is_so = levels.get(&(place.clone(), sequence)) == Some(&then);
             let is_later = last.insert(place.clone(), sequence).is_none_or(|before| before <= sequence);
-            let of = [&order, &transfer, &place.0].into_iter().find(|of| !of.is_empty());
-            let is_of = of == Some(&subject);
+            let is_of = subject == *if of.is_empty() { &place.0 } else { of };
             ensure(is_so && is_later && is_of, RULE, || format!("of the stock was told {event}"))?;
         }
     }
