@@ -170,7 +170,7 @@ impl Judge {
         let east =
             json!({ "name": "East 华东仓", "ships": true, "parcel_cost": 5, "days": 2, "reason": "new" });
         stock("PUT", "/warehouses/east", east);
-        let lines = json!([{ "sku": "BROOK-MINI", "quantity": 2 }, { "sku": "FLOOD-TWO", "quantity": 1 }]);
+        let lines = json!([{ "sku": "BROOK-MINI", "quantity": 2 }, { "sku": "FLOOD-BUDS", "quantity": 1 }]);
         let sent = json!({ "from": "main", "to": "east", "lines": lines, "reason": "for the other shop" });
         stock("PUT", "/transfers/t-1", sent);
         self.the_console(sign_in, &order).await;
