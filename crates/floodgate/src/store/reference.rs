@@ -3,7 +3,7 @@
 use catalog::api as of_products;
 use contracts::{
     SaleId,
-    store::{AccountId, OrderId, ProductSlug, Sku, WarehouseId},
+    store::{AccountId, OrderId, ProductSlug, Sku, TransferId, WarehouseId},
 };
 use inventory::api as of_stock;
 use order::api as of_orders;
@@ -44,6 +44,7 @@ static ABOUT: About = About {
         },
         PathParameter { name: "sku", means: "The SKU.", schema: schema_of::<Sku> },
         PathParameter { name: "warehouse", means: "The warehouse.", schema: schema_of::<WarehouseId> },
+        PathParameter { name: "transfer", means: "The transfer.", schema: schema_of::<TransferId> },
         PathParameter { name: "sale", means: "The sale.", schema: schema_of::<SaleId> },
         PathParameter { name: "day", means: "The day, in UTC.", schema: schema_of::<Day> },
         PathParameter {
