@@ -414,7 +414,6 @@ pub fn operations() -> Vec<Operation<Parts>> {
             .replies::<WarehousePut>("The warehouse.")
             .problems(&commanded),
         get(SHEET, "exportStock", read_only, export)
-            .tagged()
             .does("The stock as comma-separated values: a row for each SKU in each warehouse.")
             .replies_as::<String>("text/csv", "The sheet.")
             .problems(&[&UNAVAILABLE]),
