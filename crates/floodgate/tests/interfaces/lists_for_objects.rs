@@ -74,7 +74,7 @@ fn a_list_is_refused_wherever_an_object_is_meant() {
             for (name, value) in [("{sale}", "launch"), ("{item}", "phone"), ("{subscription}", "crm")] {
                 filled = filled.replace(name, value);
             }
-            let filled = filled.replace("{product}", "mug");
+            let filled = filled.replace("{product}", "mug").replace("{transfer}", "t-1");
             for (method, operation) in item.as_object().unwrap() {
                 let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
                 let mut found = BTreeSet::new();
