@@ -142,6 +142,8 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
     sold_out::forget(registry.dir(), &registry.all());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(async {
+        // Before anybody is told that it serves: who starts it may end it at once.
+        let told = until_told();
         let sales: Arc<dyn Sales> = registry.clone();
         let socket = join::socket(registry.dir());
         let (tell_messages, told_messages) = tokio::sync::watch::channel(None);
@@ -251,7 +253,7 @@ pub(crate) fn run(context: Context, args: &Args, data_given: bool) -> CommandRes
         tokio::spawn(start_waiting(Arc::clone(&registry)));
         let views = Arc::clone(&registry);
         tokio::spawn(sold_out::keep(registry.dir().to_owned(), move || views.views()));
-        let served = server.run(until_told()).await;
+        let served = server.run(told).await;
         if let Some((end, serving)) = store {
             drop(end);
             serving.await?;
@@ -286,6 +288,8 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
     let challenges = gate::Challenges::with(&config.challenge, &keys, Arc::new(joined.clone()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before anybody is told that it serves: who starts it may end it at once.
+        let told = until_told();
         let server = gate::bind(gate::Options {
             config,
             sales: Arc::new(joined),
@@ -304,7 +308,7 @@ fn run_gate(context: &Context, args: &Args, socket: &Path) -> CommandResult {
         let bound = server.bound();
         bound.shop.iter().for_each(|shop| print(&format!("shop:  http://{shop}/\n")));
         print(&format!("admin: http://{}/metrics, of this gate alone\n", bound.admin));
-        server.run(until_told()).await
+        server.run(told).await
     })?;
     tracing::info!("drained");
     Ok(ExitCode::SUCCESS)
@@ -327,6 +331,8 @@ fn run_store(context: &Context, socket: &Path, parts: &'static [store::Part]) ->
     let gate = &context.config.gate;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before anybody is told that it serves: who starts it may end it at once.
+        let told = until_told();
         let sale_origin = config.sale_url.trim_end_matches('/').to_owned();
         let store = store::bind(store_options((config, parts), gate, &api_keys, data, None)?)?;
         let Some(store) = store else { return Ok(()) };
@@ -340,7 +346,7 @@ fn run_store(context: &Context, socket: &Path, parts: &'static [store::Part]) ->
         };
         let (end, ends) = tokio::sync::oneshot::channel::<()>();
         let serving = tokio::spawn(store.serve(beside, ends));
-        until_told().await;
+        told.await;
         drop(end);
         serving.await.map_err(Box::<dyn std::error::Error>::from)
     })?;
@@ -528,18 +534,21 @@ async fn watch_clock(clock: Arc<SteadyClock>) {
     }
 }
 
-async fn until_told() {
+/// Ends once the process is told to end, from this call on.
+fn until_told() -> impl Future<Output = ()> + Send + 'static {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    match signals {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+    async move {
+        match signals {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
             }
-        }
-        _ => {
-            tracing::error!("signals cannot be received: only SIGKILL will end this process");
-            std::future::pending::<()>().await;
+            _ => {
+                tracing::error!("signals cannot be received: only SIGKILL will end this process");
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
