@@ -26,7 +26,7 @@ cargo xtask openapi [--release]  writes openapi/<context>.json and the pages of 
 cargo xtask bench sale [--json]  the core, the log, recovery and HTTP, in figures
 cargo xtask bench steps [--json] [--only HISTORY]
                                  the longest step of the worker, for long histories
-cargo xtask bench inventory [--json] [--runs N] [--requests N] [--winners N]
+cargo xtask bench inventory [--json] [--runs N] [--requests N] [--winners N] [--counted N]
                                  reservations of one hot SKU by 64 clients, beside a plain UPDATE, on both engines
 cargo xtask bench search [--json] [--products N] [--requests N]
                                  searches over 100,000 products, beside SQLite's FTS5 and a comparison of texts

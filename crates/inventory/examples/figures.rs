@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! cargo run --release -p inventory@0.1.0 --example figures -- \
-//!     [--json] [--runs N] [--requests N] [--winners N]
+//!     [--json] [--runs N] [--requests N] [--winners N] [--counted N]
 //! ```
 #![expect(clippy::print_stdout, reason = "a measuring program prints its measurements")]
 
@@ -48,8 +48,6 @@ const WAREHOUSES: usize = 12;
 const LINES: [usize; 3] = [10, 100, 1000];
 const SKUS: usize = 2000;
 const LINES_IN_ALL: usize = 40_000;
-/// Lines of a sheet.
-const COUNTED: usize = 100_000;
 
 const PLAIN: &[Migration] = &[Migration {
     name: "a number",
@@ -60,12 +58,15 @@ struct Options {
     runs: usize,
     requests: u64,
     winners: u64,
+    /// Lines of a sheet.
+    counted: usize,
     is_json: bool,
 }
 
 impl Options {
     fn read() -> Self {
-        let mut options = Self { runs: 5, requests: 4000, winners: 100_000, is_json: false };
+        let mut options =
+            Self { runs: 5, requests: 4000, winners: 100_000, counted: 100_000, is_json: false };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut number = || {
@@ -77,7 +78,8 @@ impl Options {
                 "--runs" => options.runs = number() as usize,
                 "--requests" => options.requests = number(),
                 "--winners" => options.winners = number(),
-                _ => panic!("{arg}: want --json, --runs N, --requests N or --winners N"),
+                "--counted" => options.counted = number() as usize,
+                _ => panic!("{arg}: want --json, --runs N, --requests N, --winners N or --counted N"),
             }
         }
         options
@@ -94,7 +96,7 @@ struct Measured {
     winners: f64,
     /// Microseconds a line, by [`LINES`].
     line: Vec<f64>,
-    /// Seconds until a sheet of [`COUNTED`] new SKUs is stored, and until another one that counts
+    /// Seconds until a sheet of new SKUs is stored, and until another one that counts
     /// each of them anew is.
     sheet: [f64; 2],
     /// Deadlocks that the server has counted meanwhile.
@@ -159,7 +161,7 @@ async fn measure(engine: &'static str, stock: Sql, plain: Sql, options: &Options
     }
     let line = lines(&service, clock.now()).await;
     let winners = winners(&service, clock.now(), options.winners).await;
-    let sheet = sheet(&service).await;
+    let sheet = sheet(&service, options.counted).await;
     let mut after = Some(String::new());
     while let Some(from) = after {
         let found = service.audit(from, 500).await.expect("an audit");
@@ -234,16 +236,16 @@ async fn lines(service: &Arc<Service>, now: TimeMs) -> Vec<f64> {
 }
 
 /// Sheets of many lines.
-async fn sheet(service: &Arc<Service>) -> [f64; 2] {
+async fn sheet(service: &Arc<Service>, counted: usize) -> [f64; 2] {
     let mut seconds = [0.0; 2];
     for (seconds, units) in seconds.iter_mut().zip([5, 6]) {
-        let lines = (0..COUNTED).map(|number| format!("C{number:06},{units}\n"));
+        let lines = (0..counted).map(|number| format!("C{number:06},{units}\n"));
         let text: String = std::iter::once("sku,on_hand\n".to_owned()).chain(lines).collect();
         let began = Instant::now();
         let counts = inventory::sheet::read(text.as_bytes()).expect("a sheet");
         let taken =
             service.take_sheet(Actor::new("bench", "counted"), None, counts, true).await.expect("a sheet");
-        assert_eq!(taken.changed, COUNTED);
+        assert_eq!(taken.changed, counted);
         *seconds = began.elapsed().as_secs_f64();
     }
     seconds
@@ -308,6 +310,7 @@ fn report(all: &[Measured], options: &Options) {
             "requests": options.requests,
             "winners": options.winners,
             "warehouses": WAREHOUSES,
+            "counted": options.counted,
             "rows": rows,
         });
         println!("{of}");
@@ -331,7 +334,7 @@ fn report(all: &[Measured], options: &Options) {
     }
     println!(
         "\n{CLIENTS} clients; one SKU, {} requests a run, median of {}; {} winners, {WAREHOUSES} warehouses; \
-         baskets of {SKUS} SKUs",
-        options.requests, options.runs, options.winners
+         baskets of {SKUS} SKUs; sheets of {} lines",
+        options.requests, options.runs, options.winners, options.counted
     );
 }
