@@ -282,6 +282,11 @@ fn ledger(lang: Lang, entries: &[LedgerEntry]) -> Markup {
     }
 }
 
+/// The key of a form, if it has one.
+fn key_of(field: &str) -> Option<String> {
+    (1..=64).contains(&field.len()).then(|| field.to_owned())
+}
+
 /// What is hidden in a form: whose it is, and its key.
 fn hidden(lang: Lang, by: &SignedIn) -> Markup {
     let key = random_bytes::<15>().map(|bytes| BASE32_NOPAD.encode(&bytes)).unwrap_or_default();
@@ -394,7 +399,7 @@ async fn operate(
         _ => return Err(wrong("what", "one of the page's forms")),
     };
     let by = form.operator.actor(form.field("reason"));
-    let key = Some(form.field("key")).filter(|key| (1..=64).contains(&key.len())).map(str::to_owned);
+    let key = key_of(form.field("key"));
     let page = format!("/console/stock/{sku}/{warehouse}?lang={}", lang.code());
     let done = service.change_seen(by, key, Spot { sku, warehouse }, change, seen).await;
     answer(lang, &page, done.map(drop))

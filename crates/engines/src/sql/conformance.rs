@@ -342,10 +342,11 @@ async fn many_rows_are_inserted_without_those_that_are_there(sql: &Sql) {
 
 const ALL_TOGETHER: Bounds = Bounds { waiting_max: 64, waiting_weight_max: 2000, weight_max: 100 };
 
-/// Counts up an amount by each request; refuses those that are odd. Each call is noted.
+/// The requests of each transaction.
 type Calls = Arc<Mutex<Vec<Vec<i64>>>>;
 
-/// The first call waits until so many requests wait, or are being carried out.
+/// Counts up an amount by each request, and refuses those that are odd; one of 8 panics, and one of
+/// 6 is a defect. Each transaction waits until so many requests were made.
 fn adding(sql: &Sql, asked: &Arc<AtomicU32>, wait_for: u32) -> (Together<i64, i64, SqlError>, Calls) {
     let (calls, asked) = (Calls::default(), Arc::clone(asked));
     let noted = Arc::clone(&calls);

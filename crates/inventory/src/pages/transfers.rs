@@ -1,6 +1,6 @@
 //! The operators' pages of transfers: what is on its way, what leaves, what arrives.
 
-use super::{Parts, answer_at, hidden, id_of, reason};
+use super::{Parts, answer_at, hidden, id_of, key_of, reason};
 use crate::{
     core::TransferState,
     service::transfers::{Send, TransferListed, TransferView},
@@ -259,7 +259,7 @@ pub(super) async fn arrive(
         }
     }
     let by = form.operator.actor(form.field("reason"));
-    let key = Some(form.field("key")).filter(|key| (1..=64).contains(&key.len())).map(str::to_owned);
+    let key = key_of(form.field("key"));
     let page = format!("{PATH}/{transfer}?lang={}", lang.code());
     let done = service.arrive(by, key, transfer, lines).await.map(drop);
     answer_at((lang, PATH), &page, done)

@@ -39,7 +39,8 @@ pub(crate) fn send(
     for at in &spots {
         store::lock_also(tx, at, &mut locked)?;
     }
-    for sku in of.basket.keys().filter(|sku| locked.shelves.keys().all(|at| at.sku != **sku)) {
+    let here: BTreeSet<Sku> = locked.shelves.keys().map(|at| at.sku.clone()).collect();
+    for sku in of.basket.keys().filter(|sku| !here.contains(*sku)) {
         if store::levels_of(tx, sku)?.is_empty() {
             return Err(StockError::UnknownSku(sku.clone()));
         }
